@@ -104,3 +104,41 @@ export type Message = MessageBase &
 export type ProposalEntry = Pick<Entry, 'kind' | 'data' | 'clientId' | 'sequence'>;
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
+
+/**
+ * One batch of effects. The shell may send `messages` at once. It then makes `hardState` and `entries` durable (truncating the log
+ * from the first entry's index on), and only after that sends `messagesAfterPersist` and calls `persisted(lastIndex, lastTerm)` with
+ * index and term of the last entry of this batch (so a write that was overwritten meanwhile is never credited to newer entries).
+ * It applies `committed` in order and calls `applied`. Batches are handled in the order in which they were taken; the next may be
+ * taken while the disk is still busy with this one, and a leader's own write then runs in parallel with replication.
+ */
+export interface Ready {
+  /** Changed since the last batch, or null. */
+  readonly hardState: HardState | null;
+  /** To append durably; empty for none. */
+  readonly entries: readonly Entry[];
+  /** A snapshot to install before `entries`: the shell has its bytes already (see `Message` 'snapshot'). */
+  readonly snapshot: SnapshotMeta | null;
+  readonly messages: readonly Message[];
+  readonly messagesAfterPersist: readonly Message[];
+  /** Durable on a quorum; each is handed out once, in order. They may not be durable here yet. */
+  readonly committed: readonly Entry[];
+  /** Reads that may be served once the state machine has applied `index`. */
+  readonly reads: readonly { readonly context: number; readonly index: LogIndex; /** Not leader, or leadership was lost: ask again. */ readonly refused: boolean }[];
+  /** Entries this node proposed that were not accepted (no leader, or the uncommitted log is full): ask again. */
+  readonly droppedProposals: readonly { readonly clientId: string; readonly sequence: number; readonly reason: 'no-leader' | 'overloaded' | 'not-ready' }[];
+}
+
+/** What the core reads of its log that it no longer holds in memory. Synchronous: the shell keeps it in memory or refuses with null. */
+export interface LogReader {
+  /** The entry before the first one held: the snapshot's index and term. */
+  readonly snapshotIndex: LogIndex;
+  readonly snapshotTerm: Term;
+  readonly lastIndex: LogIndex;
+  /** Null when compacted away or beyond the end. */
+  termAt(index: LogIndex): Term | null;
+  /** Entries from `from` to below `to`, at most `maxBytes` of data but at least one; null when compacted away. */
+  slice(from: LogIndex, to: LogIndex, maxBytes: number): readonly Entry[] | null;
+  /** The newest snapshot that can be sent, or null. */
+  snapshotMeta(): SnapshotMeta | null;
+}
