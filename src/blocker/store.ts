@@ -1,0 +1,133 @@
+/**
+ * What a store of objects must do for the layers above. There are three kinds of data in it:
+ *
+ * - **block objects**, named (generation, block index): the data of one block of one volume. While its generation is in the
+ *   owner's live set the owner may write it in place; afterwards nobody changes it.
+ * - **map pages**, named (generation, sequence): immutable once written.
+ * - a **volume log** for each volume: a small header that is replaced as a whole, and a journal of numbered segments.
+ *
+ * Whatever changes something belongs to a `VolumeStore`, which a node gets for one (volume, epoch) when it becomes the owner; that is
+ * where each driver keeps its fence. Reading what is immutable needs none.
+ *
+ * Data-path calls take no promise and no closure: they return true when the work was done at once, else they answer later through the
+ * caller's own `StoreWaiter`. A call that was not done at once never answers before it has returned.
+ */
+import type { ArchipelagoError, Epoch, Generation, VolumeId } from '../base/index.ts';
+
+/** How a store operation that was not done at once ends. Called exactly once, never from within the call that started it. */
+export interface StoreWaiter {
+  storeDone(error: ArchipelagoError | null): void;
+}
+
+export interface ObjectName {
+  readonly generation: Generation;
+  /** Index of the block that the object was made for. */
+  readonly index: number;
+}
+
+/**
+ * A handle to a block object that may or may not exist yet. Making one does no I/O. Its holder calls `release` once, when none of its
+ * operations is under way; a driver keeps a file descriptor or the like behind it and may close that in between.
+ */
+export interface BlockObject extends ObjectName {
+  release(): void;
+  /**
+   * Fills `into` from `offset` on. Bytes never written, and all beyond the object's end, are zeros; an object that does not exist is
+   * the error `not-found`, never zeros. `into` belongs to the store until the operation ended.
+   */
+  read(offset: number, into: Uint8Array, waiter: StoreWaiter): boolean;
+}
+
+/** A block object that its volume's owner may change. `data` belongs to the store until the operation ended, and is not changed by it. */
+export interface WritableBlockObject extends BlockObject {
+  /**
+   * Makes the object with its first data; what is not written reads as zeros. An object that exists already is the error `exists`.
+   * After an error the object may exist or not: `remove` it before the name is tried again.
+   */
+  create(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean;
+  /** Writes in place; an object that does not exist is `not-found`. After an error each 512-byte sector is old or new. */
+  write(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean;
+  /** Makes a range read as zeros, and gives its space back where the store can. A mutation like a write, not a removal. */
+  zero(offset: number, length: number, waiter: StoreWaiter): boolean;
+  /** Removes the object; one that does not exist is no error. The caller has made the record that drops it durable before. */
+  remove(waiter: StoreWaiter): boolean;
+}
+
+/** One journal segment as found: whatever bytes are there, a torn tail included. */
+export interface JournalSegment {
+  readonly number: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * What the owner of a volume may do under one epoch. Every error of `sync` or `writeHeader` that leaves durability unknown is fatal for
+ * the `VolumeStore`: all later calls fail with `io-error`, and the volume must be taken over under a new epoch.
+ */
+export interface VolumeStore {
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  object(generation: Generation, index: number): WritableBlockObject;
+  /**
+   * Writes `bytes` at `position` of a journal segment, which is made when it is missing. Whatever a failed or short append has left from
+   * `position` on is cut first. Appends of one volume are made one at a time. `bytes` belongs to the store until the operation ended.
+   */
+  appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean;
+  /** Removes the segments below `segment`; called after a header that no longer needs them is durable. */
+  dropSegments(segment: number): Promise<void>;
+  /** Replaces the header atomically and durably. */
+  writeHeader(bytes: Uint8Array): Promise<void>;
+  /** Writes a page; durable after the next `sync`. A name is written once, but a retry after an error may repeat it with the same bytes. */
+  writePage(generation: Generation, sequence: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * Makes durable all that was completed before the call: objects, the directories that name them, pages, journal; and what a dead
+   * predecessor had left unsynced. Two calls at a time share work but keep that promise each.
+   */
+  sync(): Promise<void>;
+  /** The objects that completed writes have left unsynced, to be handed to the next owner. */
+  unsynced(): ObjectName[];
+  /** Adds the unsynced objects of the owner before, so that `sync` covers them. */
+  adoptUnsynced(names: readonly ObjectName[]): void;
+  /** Ends use. Waits for operations under way; syncs nothing. */
+  close(): Promise<void>;
+}
+
+/** A volume log as its new owner finds it. */
+export interface Takeover {
+  readonly store: VolumeStore;
+  /** Null for a volume that never had an owner. */
+  readonly header: Uint8Array | null;
+  /** All segments that exist, by number. Those below the header's are left over and ignored. */
+  readonly segments: readonly JournalSegment[];
+}
+
+export interface StoreStatus {
+  readonly kind: StoreKind;
+  /** Where it is, for people: a directory, a pool. */
+  readonly location: string;
+  readonly usedBytes: number;
+  /** Null where the store has no limit that it knows of. */
+  readonly availableBytes: number | null;
+}
+
+export type StoreKind = 'memory' | 'file' | 'rados';
+
+export interface BlockStore {
+  readonly kind: StoreKind;
+  /**
+   * Makes this node the one that may change a volume's log, and returns what is in it. It never touches what a lower epoch may still
+   * write: a log changed under a lower epoch after this call has returned is not read by anyone. An epoch lower than one that has taken
+   * over is `stale-epoch`.
+   * @param clean the owner before has drained and told this node its unsynced objects; else `sync` has to cover all it may have left.
+   */
+  takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover>;
+  /** A block object of a generation that is closed to writing. */
+  immutableObject(generation: Generation, index: number): BlockObject;
+  /** Fails with `not-found` when it is missing; the caller verifies its checksum. The result belongs to the caller. */
+  readPage(generation: Generation, sequence: number): Promise<Uint8Array>;
+  /** Removes the log of a volume that the registry has removed. */
+  removeLog(volume: VolumeId): Promise<void>;
+  /** True when the block object exists. For verification, not for the data path. */
+  objectExists(name: ObjectName): Promise<boolean>;
+  status(): Promise<StoreStatus>;
+  close(): Promise<void>;
+}
