@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config';
+
+/**
+ * Two projects. `unit` runs two files at a time. `e2e` starts real daemons and real clients, which would starve one another, so its
+ * files run one by one, after the others.
+ */
+export default defineConfig({
+  test: {
+    reporters: ['default', './test/support/reporter.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/e2e/**'], maxWorkers: 2, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], maxWorkers: 1, sequence: { groupOrder: 1 } } },
+    ],
+  },
+});
