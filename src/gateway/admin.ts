@@ -1,0 +1,88 @@
+/**
+ * What the admin API offers: the operations on volumes and the cluster, in the JSON forms that scripts rely on. The node's control process
+ * implements it (`src/node`), the HTTP server exposes it and the CLI calls it through that. All methods fail with `ArchipelagoError`.
+ */
+
+/** A volume, snapshot or image as JSON shows it. Ids and epochs are strings, sizes numbers of bytes. */
+export interface VolumeView {
+  name: string;
+  id: string;
+  kind: 'volume' | 'snapshot' | 'image';
+  size: number;
+  blockSize: number;
+  /** Name of what it was made of; null for none, or when that was removed. */
+  origin: string | null;
+  owner: { node: string; epoch: string } | null;
+  /** Clients attached on all nodes that answer. */
+  clients: number;
+  /** What the map refers to, shared included. */
+  allocatedBytes: number;
+  createdAt: string;
+  labels: Record<string, string>;
+}
+
+export interface MigrationView {
+  name: string;
+  from: string;
+  to: string;
+  epoch: string;
+  /** How long the volume admitted no I/O. */
+  pauseMs: number;
+}
+
+export interface NodeView {
+  name: string;
+  peerId: string;
+  role: 'voter' | 'learner';
+  up: boolean;
+  lease: boolean;
+  /** Volumes that the node owns. */
+  volumes: number;
+  version: string;
+  pids: { control: number | null; data: number[] };
+}
+
+export interface ClusterView {
+  /** Null when none is known. */
+  leader: string | null;
+  term: number;
+  quorum: boolean;
+  nodes: NodeView[];
+  volumes: number;
+  store: { kind: string; location: string; usedBytes: number; availableBytes: number | null };
+}
+
+export interface CheckView {
+  name: string;
+  ok: boolean;
+  blocks: number;
+  pages: number;
+  /** What is wrong, one a line; at most the first thousand. */
+  problems: string[];
+}
+
+export interface AdminService {
+  createVolume(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string> }): Promise<VolumeView>;
+  cloneSnapshot(snapshot: string, request: { name: string; size?: number }): Promise<VolumeView>;
+  snapshotVolume(volume: string, request: { name: string }): Promise<VolumeView>;
+  listVolumes(filter: { label?: { key: string; value: string } }): Promise<VolumeView[]>;
+  volumeInfo(name: string): Promise<VolumeView>;
+  resizeVolume(name: string, request: { size: number; shrink: boolean }): Promise<VolumeView>;
+  renameVolume(name: string, request: { name: string }): Promise<VolumeView>;
+  /** A value of null removes the label. */
+  labelVolume(name: string, labels: Record<string, string | null>): Promise<VolumeView>;
+  removeVolume(name: string): Promise<VolumeView>;
+  /** `node` null: the node that answers. */
+  volumeUri(name: string, node: string | null): Promise<{ uri: string }>;
+  migrateVolume(name: string, request: { to: string }): Promise<MigrationView>;
+  checkVolume(name: string): Promise<CheckView>;
+  /**
+   * Begins an import: makes a volume that only this node serves, that lists do not show, and that is removed when `signal` aborts, or this
+   * node stops, before `finishImport`.
+   */
+  beginImport(request: { name: string; size: number; blockSize?: number }, signal: AbortSignal): Promise<VolumeView & { uri: string }>;
+  finishImport(name: string): Promise<VolumeView>;
+  clusterStatus(): Promise<ClusterView>;
+  /** Hands all volumes of this node over to others. Null for `node`: the node that answers. */
+  drainNode(node: string | null): Promise<{ node: string; moved: number }>;
+}
