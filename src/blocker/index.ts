@@ -1,0 +1,13 @@
+export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
+export type {
+  BlockObject,
+  BlockStore,
+  JournalSegment,
+  ObjectName,
+  StoreKind,
+  StoreStatus,
+  StoreWaiter,
+  Takeover,
+  VolumeStore,
+  WritableBlockObject,
+} from './store.ts';
