@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 import { describe } from 'vitest';
 
 /** The command that installs all of them. */
-export const INSTALL_COMMAND = 'npm run setup:host';
+const INSTALL_COMMAND = 'npm run setup:host';
 
 /** Tools that are not a program of that name on the PATH, each with a command that succeeds where it is there. */
 const PROBES: Readonly<Record<string, readonly [string, ...string[]]>> = {
