@@ -10,14 +10,19 @@ const ROOT = resolve(import.meta.dirname, '..');
 const SELF = relative(ROOT, import.meta.filename);
 const MAX_LINES = 500;
 
-/** The only files of src that may ask for the time or set timers, each with the reason. */
-const SHELLS: Readonly<Record<string, string>> = {
-  'src/node/clock.ts': 'the real clock that all others are handed',
+type Permission = 'time' | 'timers' | 'turns' | 'randomness';
+
+/** The only files of src that may ask for the time, set timers, wait for the next turn or draw randomness by themselves, each with the reason. */
+const SHELLS: Readonly<Record<string, { readonly may: readonly Permission[]; readonly because: string }>> = {
+  'src/node/clock.ts': { may: ['time', 'timers'], because: 'the real clock, which all others are handed' },
+  'src/net/outbox.ts': { may: ['turns'], because: 'gathers the frames of one turn into one write; no decision hangs on when that is' },
 };
 
 interface Rule {
   readonly name: string;
   readonly appliesTo: (path: string) => boolean;
+  /** The permission that exempts a file of SHELLS. */
+  readonly permission?: Permission;
   /** Looks at code without comments, or at the raw text where `raw` is set. */
   readonly pattern: RegExp;
   readonly raw?: true;
@@ -27,33 +32,40 @@ interface Rule {
 }
 
 const inSource = (path: string) => path.startsWith('src/');
-const inSeeded = (path: string) => (inSource(path) && SHELLS[path] === undefined) || /^chaos\/sim\/(?!main\.ts)/.test(path);
+const isSeeded = (path: string) => inSource(path) || /^chaos\/sim\/(?!main\.ts)/.test(path);
+const isSeededWithout = (permission: Permission) => (path: string) => isSeeded(path) && SHELLS[path]?.may.includes(permission) !== true;
 const inCore = (path: string) => /^src\/[^/]+\/core\//.test(path);
 const isCode = (path: string) => /\.[cm]?[jt]s$/.test(path);
 
 const RULES: readonly Rule[] = [
   {
     name: 'asks for the time past its Clock',
-    appliesTo: inSeeded,
+    appliesTo: isSeededWithout('time'),
+    permission: 'time',
     pattern: /\bDate\.now\b|\bperformance\.now\b|\bprocess\.hrtime\b|\bnew Date\(\s*\)|\bprocess\.uptime\b/,
     breaks: ['const t = Date.now();', 'performance.now()', 'process.hrtime.bigint()', 'new Date()'],
     keeps: ['// not Date.now()', 'clock.nowMs()', 'new Date(createdAtMs).toISOString()'],
   },
   {
     name: 'sets a timer past its Clock',
-    appliesTo: inSeeded,
-    pattern: /\bset(Timeout|Interval|Immediate)\b|['"](node:)?timers(\/promises)?['"]|\bAbortSignal\.timeout\b/,
-    breaks: [
-      'setTimeout(() => tick(), 5);',
-      'await new Promise(setImmediate)',
-      "import timers from 'node:timers/promises';",
-      'AbortSignal.timeout(5)',
-    ],
-    keeps: ['clock.setTimer(5, tick)', '/* setTimeout(x) would do it */', 'socket.setTimeoutMs = 5'],
+    appliesTo: isSeededWithout('timers'),
+    permission: 'timers',
+    pattern: /\bset(Timeout|Interval)\b|['"](node:)?timers(\/promises)?['"]|\bAbortSignal\.timeout\b/,
+    breaks: ['setTimeout(() => tick(), 5);', "import timers from 'node:timers/promises';", 'AbortSignal.timeout(5)', 'socket.setTimeout(5)'],
+    keeps: ['clock.setTimer(5, tick)', '/* setTimeout(x) would do it */'],
+  },
+  {
+    name: 'waits for the next turn by itself',
+    appliesTo: isSeededWithout('turns'),
+    permission: 'turns',
+    pattern: /\bsetImmediate\b/,
+    breaks: ['await new Promise(setImmediate)'],
+    keeps: ['// not setImmediate'],
   },
   {
     name: 'draws randomness past its Prng',
-    appliesTo: inSeeded,
+    appliesTo: isSeededWithout('randomness'),
+    permission: 'randomness',
     pattern: /\bMath\.random\b/,
     breaks: ['Math.random() < 0.5'],
     keeps: ['prng.unit() < 0.5'],
@@ -153,5 +165,14 @@ describe('the rules', () => {
     expect(applying('src/raft/core/step.ts')).toBeGreaterThan(applying('src/raft/driver.ts'));
     expect(applying('src/raft/driver.ts')).toBeGreaterThan(applying('src/node/clock.ts'));
     expect(applying('chaos/sim/world.ts')).toBeGreaterThan(applying('chaos/sim/main.ts'));
+  });
+
+  it('are lifted only where a file needs it', () => {
+    const unneeded = files.flatMap(({ path, text }) =>
+      (SHELLS[path]?.may ?? [])
+        .filter((may) => !RULES.some((rule) => rule.permission === may && violations(rule, path, text).length > 0))
+        .map((may) => `${path}: ${may}`),
+    );
+    expect(unneeded).toEqual([]);
   });
 });
