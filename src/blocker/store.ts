@@ -83,6 +83,8 @@ export interface VolumeStore {
    * predecessor had left unsynced. Two calls at a time share work but keep that promise each.
    */
   sync(): Promise<void>;
+  /** As `sync`, but for the journal segments alone: what is cheap to do after a mark was appended. */
+  syncJournal(): Promise<void>;
   /** The objects that completed writes have left unsynced, to be handed to the next owner. */
   unsynced(): ObjectName[];
   /** Adds the unsynced objects of the owner before, so that `sync` covers them. */
