@@ -62,7 +62,8 @@ export type Command =
       readonly sizeBytes: number;
       readonly blockSizeBytes: number;
       readonly labels: Readonly<Record<string, string>>;
-      readonly importer: string | null;
+      /** The node whose import makes the volume. A start of its processes voids it, even one that was applied before this command. */
+      readonly importer: { readonly node: string; readonly livenessEpoch: LivenessEpoch } | null;
       readonly createdAt: string;
     }
   | { readonly type: 'finishImport'; readonly id: VolumeId }
@@ -72,9 +73,21 @@ export type Command =
   | { readonly type: 'handOver'; readonly id: VolumeId; readonly epoch: Epoch; readonly to: string; readonly toLivenessEpoch: LivenessEpoch }
   | { readonly type: 'release'; readonly id: VolumeId; readonly epoch: Epoch }
   | { readonly type: 'reserveGeneration'; readonly id: VolumeId; readonly epoch: Epoch }
-  | { readonly type: 'snapshot'; readonly id: VolumeId; readonly epoch: Epoch; readonly name: string; readonly root: PageRef | null; readonly createdAt: string }
-  /** Growing a volume whose `zeroFromBytes` is set is refused: the owner clears it first. */
+  /** Refused while `zeroFromBytes` is set: the owner clears it first, so that nothing beyond the end gets into the snapshot. */
+  | {
+      readonly type: 'snapshot';
+      readonly id: VolumeId;
+      readonly epoch: Epoch;
+      readonly name: string;
+      readonly root: PageRef | null;
+      readonly createdAt: string;
+    }
+  /**
+   * `epoch` is the last one given out: a volume without an owner is resized by this alone. Growing one whose `zeroFromBytes` is set is
+   * refused: the owner clears it first.
+   */
   | { readonly type: 'resize'; readonly id: VolumeId; readonly epoch: Epoch; readonly sizeBytes: number; readonly shrink: boolean }
+  /** `zeroFromBytes` is the value whose blocks were dropped; after another shrink it is not the record's, and refused. */
   | { readonly type: 'clearZeroFrom'; readonly id: VolumeId; readonly epoch: Epoch; readonly zeroFromBytes: number }
   | { readonly type: 'rename'; readonly id: VolumeId; readonly name: string }
   /** A value of null removes the label. */
