@@ -113,9 +113,11 @@ function decodeAt(command: Uint8Array, index: number): Command {
     return decodeCommand(command);
   } catch (error) {
     if (!(error instanceof ArchipelagoError)) throw error;
-    throw new ArchipelagoError(error.code, `log entry ${index}: ${error.message}`, {
-      cause: error,
-      hint: error.hint ?? 'this node cannot go on: remove it from the cluster and let it join anew',
-    });
+    throw located(error, index);
   }
+}
+
+function located(error: ArchipelagoError, index: number): ArchipelagoError {
+  const hint = error.hint ?? 'this node cannot go on: remove it from the cluster and let it join anew';
+  return new ArchipelagoError(error.code, `log entry ${index}: ${error.message}`, { cause: error, hint });
 }

@@ -123,3 +123,14 @@ export function snapshotOf(registry: Registry): unknown {
   for (const record of volumes) expect(registry.byId(record.id)).toBe(record);
   return JSON.parse(JSON.stringify({ volumes, nodes, held }));
 }
+
+/** Nodes a and b; volume 1 `disk`, owned by a under epoch 1; snapshot 2 `base` of it. */
+export function ownedDisk(): Story {
+  const story = new Story();
+  story.startNode('a');
+  story.startNode('b');
+  story.create('disk');
+  story.acquire(id(1), 'a');
+  story.snapshot(id(1), 'base');
+  return story;
+}

@@ -1,0 +1,167 @@
+/** Random commands: any at all, and ones that a cluster might well propose, late and mistaken ones among them. */
+import fc from 'fast-check';
+import type { Registry } from '../../../src/mapper/registry/registry.ts';
+import type { Command } from '../../../src/mapper/registry/types.ts';
+import { creation, epoch, generation, id, life, MIB, NOON } from './story.ts';
+
+const counter = fc.nat({ max: 2 ** 31 - 1 });
+const text = fc.string({ unit: 'binary', maxLength: 20 });
+const labels = fc.dictionary(fc.string({ maxLength: 8 }), text, { noNullPrototype: true }).filter((record) => !Object.hasOwn(record, '__proto__'));
+const root = fc.option(
+  fc.record(
+    { generation: counter.map(generation), sequence: counter, checksum: fc.nat({ max: 0xffff_ffff }), blocks: counter },
+    { noNullPrototype: true },
+  ),
+);
+const size = fc.oneof(
+  fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => (value === 0 ? 0 : value)),
+  counter.map((value) => value * 512),
+);
+const volume = counter.map(id);
+const held = { id: volume, epoch: counter.map(epoch) };
+const addresses = fc.array(text, { maxLength: 3 });
+const shape = <Fields extends Record<string, fc.Arbitrary<unknown>>>(fields: Fields) => fc.record(fields, { noNullPrototype: true });
+
+/** Any command that has the right types, most of them against the rules. */
+export const anyCommand = fc.oneof(
+  shape({ type: fc.constant('startNode'), name: text, peerId: text, controlAddresses: addresses, dataAddresses: addresses, version: text }),
+  shape({
+    type: fc.constant('create'),
+    name: text,
+    sizeBytes: size,
+    blockSizeBytes: size,
+    labels,
+    importer: fc.option(shape({ node: text, livenessEpoch: counter.map(life) })),
+    createdAt: text,
+  }),
+  shape({ type: fc.constant('finishImport'), id: volume }),
+  shape({ type: fc.constant('clone'), snapshotId: volume, name: text, sizeBytes: fc.option(size), createdAt: text }),
+  shape({ type: fc.constant('acquire'), id: volume, node: text, livenessEpoch: counter.map(life), epoch: counter.map(epoch) }),
+  shape({ type: fc.constant('handOver'), ...held, to: text, toLivenessEpoch: counter.map(life) }),
+  shape({ type: fc.constant('release'), ...held }),
+  shape({ type: fc.constant('reserveGeneration'), ...held }),
+  shape({ type: fc.constant('snapshot'), ...held, name: text, root, createdAt: text }),
+  shape({ type: fc.constant('resize'), ...held, sizeBytes: size, shrink: fc.boolean() }),
+  shape({ type: fc.constant('clearZeroFrom'), ...held, zeroFromBytes: size }),
+  shape({ type: fc.constant('rename'), id: volume, name: text }),
+  shape({
+    type: fc.constant('label'),
+    id: volume,
+    labels: fc.dictionary(
+      fc.string({ minLength: 1, maxLength: 8 }).map((key) => `k${key}`),
+      fc.option(text),
+      { noNullPrototype: true },
+    ),
+  }),
+  shape({ type: fc.constant('remove'), ...held }),
+) as fc.Arbitrary<Command>;
+
+/** What somebody means to do, before it is known to what. The numbers choose among what there is. */
+export interface Intent {
+  readonly type: Command['type'];
+  readonly volume: number;
+  readonly node: number;
+  readonly name: number;
+  readonly size: number;
+  /** Added to the epochs that are right: mostly 0. */
+  readonly epochError: number;
+  readonly livenessError: number;
+  readonly flag: boolean;
+}
+
+const NODES = ['a', 'b', 'c'];
+const NAMES = ['v', 'w', 'x', 'y', 'z', 'é', 'bad/name'];
+const mostlyZero = fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(-1, 1, -2) });
+const TYPES: [Command['type'], number][] = [
+  ['startNode', 2],
+  ['create', 3],
+  ['finishImport', 1],
+  ['clone', 2],
+  ['acquire', 8],
+  ['handOver', 4],
+  ['release', 3],
+  ['reserveGeneration', 2],
+  ['snapshot', 3],
+  ['resize', 3],
+  ['clearZeroFrom', 2],
+  ['rename', 2],
+  ['label', 1],
+  ['remove', 2],
+];
+
+export const intents: fc.Arbitrary<Intent[]> = fc.array(
+  fc.record({
+    type: fc.oneof(...TYPES.map(([type, weight]) => ({ weight, arbitrary: fc.constant(type) }))),
+    volume: fc.nat({ max: 12 }),
+    node: fc.nat({ max: NODES.length - 1 }),
+    name: fc.nat({ max: NAMES.length - 1 }),
+    size: fc.integer({ min: 1, max: 4 }),
+    epochError: mostlyZero,
+    livenessError: mostlyZero,
+    flag: fc.boolean(),
+  }),
+  { minLength: 1, maxLength: 80, size: 'max' },
+);
+
+/** The command that the intent comes to in the registry's present state. */
+export function commandFor(intent: Intent, registry: Registry): Command {
+  const { type, flag } = intent;
+  const records = [...registry.volumes()].sort((a, b) => a.id - b.id);
+  // Now and then one that is not there.
+  const target = records[intent.volume % (records.length + 1)];
+  const volume = target?.id ?? id(999);
+  const held = { id: volume, epoch: epoch(Math.max(0, (target?.epoch ?? 0) + intent.epochError)) };
+  const node = NODES[intent.node] ?? 'a';
+  const livenessEpoch = life(Math.max(0, (registry.node(node)?.livenessEpoch ?? 0) + intent.livenessError));
+  const name = NAMES[intent.name] ?? 'v';
+  const sizeBytes = intent.size * MIB;
+  switch (type) {
+    case 'startNode':
+      return {
+        type,
+        name: node,
+        peerId: intent.epochError === 0 ? `peer${node}` : 'stranger',
+        controlAddresses: [],
+        dataAddresses: ['/ip4/1'],
+        version: '1',
+      };
+    case 'create':
+      return creation(name, { sizeBytes, importer: flag ? { node, livenessEpoch } : null, labels: flag ? { b: '1', a: '2' } : {} });
+    case 'finishImport':
+      return { type, id: volume };
+    case 'clone': {
+      const snapshots = records.filter(({ kind }) => kind === 'snapshot');
+      return {
+        type,
+        snapshotId: snapshots[intent.volume % (snapshots.length + 1)]?.id ?? volume,
+        name,
+        sizeBytes: flag ? null : sizeBytes,
+        createdAt: NOON,
+      };
+    }
+    case 'acquire':
+      return { type, node, livenessEpoch, ...held };
+    case 'handOver':
+      return { type, ...held, to: node, toLivenessEpoch: livenessEpoch };
+    case 'release':
+    case 'reserveGeneration':
+    case 'remove':
+      return { type, ...held };
+    case 'snapshot':
+      return {
+        type,
+        ...held,
+        name,
+        root: flag ? { generation: generation(1), sequence: 1, checksum: 1, blocks: intent.size } : null,
+        createdAt: NOON,
+      };
+    case 'resize':
+      return { type, ...held, sizeBytes, shrink: flag };
+    case 'clearZeroFrom':
+      return { type, ...held, zeroFromBytes: flag ? sizeBytes : (target?.zeroFromBytes ?? 0) };
+    case 'rename':
+      return { type, id: volume, name };
+    case 'label':
+      return { type, id: volume, labels: flag ? { a: 'x', c: `${intent.size}` } : { a: null } };
+  }
+}
