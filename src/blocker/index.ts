@@ -1,3 +1,4 @@
+export { type FileStoreOptions, openFileStore } from './file/store.ts';
 export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
 export type {
   BlockObject,
@@ -11,3 +12,4 @@ export type {
   VolumeStore,
   WritableBlockObject,
 } from './store.ts';
+export { storeCall } from './store-call.ts';

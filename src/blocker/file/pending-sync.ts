@@ -1,0 +1,48 @@
+/** What one sync of a volume has to make durable. */
+import { open } from 'node:fs/promises';
+import { hex16 } from '../../base/index.ts';
+import type { ObjectFile } from './object-file.ts';
+import type { FileStoreParts } from './parts.ts';
+import { forEachBounded } from './rounds.ts';
+
+export class PendingSync {
+  readonly objects = new Set<ObjectFile>();
+  /** Paths of pages. */
+  readonly pages = new Set<string>();
+  /** Paths of directories that got new entries. */
+  readonly directories = new Set<string>();
+  private lastGeneration = -1;
+
+  /** An entry was added to the directory of a generation, and perhaps that directory itself. */
+  addGeneration(parent: string, generation: number): void {
+    // The paths are built once for a run of new objects.
+    if (generation === this.lastGeneration && this.directories.has(parent)) return;
+    this.lastGeneration = generation;
+    this.directories.add(parent).add(`${parent}/${hex16(generation)}`);
+  }
+}
+
+/** Data first, then the entries that name it. */
+export async function syncPending(parts: FileStoreParts, batch: PendingSync): Promise<void> {
+  await forEachBounded(batch.objects, parts.syncParallelism, (file) => file.makeDurable());
+  await forEachBounded(batch.pages, parts.syncParallelism, (path) => syncPage(parts, path));
+  await forEachBounded(batch.directories, parts.syncParallelism, (path) => syncDirectory(parts, path));
+}
+
+async function syncDirectory(parts: FileStoreParts, path: string): Promise<void> {
+  try {
+    await parts.durability.directory(path);
+  } catch (error) {
+    // An object that was handed over as unsynced and is gone with its whole generation.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+async function syncPage(parts: FileStoreParts, path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await parts.durability.data(file.fd, path);
+  } finally {
+    await file.close();
+  }
+}

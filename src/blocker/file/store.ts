@@ -1,0 +1,200 @@
+/**
+ * The store in a directory, for the daemons of one host. Writes go to the page cache, so they outlive a daemon, and `sync` makes them
+ * outlive a power failure.
+ */
+import { constants } from 'node:fs';
+import { readFile, rm, stat, statfs } from 'node:fs/promises';
+import { ArchipelagoError, assert, type Clock, type Epoch, type Generation, type Log, silentLog, type VolumeId } from '../../base/index.ts';
+import { pageMissing, storeClosed } from '../answers.ts';
+import type { BlockObject, BlockStore, ObjectName, StoreStatus, Takeover } from '../store.ts';
+import { DescriptorCache, defaultDescriptorLimit } from './descriptors.ts';
+import { type Durability, systemDurability } from './durability.ts';
+import { objectPath, pagePath, VOLUMES, volumePath } from './layout.ts';
+import type { ObjectFile, ObjectOwner } from './object-file.ts';
+import { ObjectTable } from './object-table.ts';
+import { type FileStoreParts, WritePace } from './parts.ts';
+import { SharedRounds } from './rounds.ts';
+import { prepareDirectory } from './superblock.ts';
+import { takeLogOver } from './takeover.ts';
+import { FileVolumeStore, type VolumeStoreObserver } from './volume-store.ts';
+
+export interface FileStoreOptions {
+  /** Made when it is missing. */
+  readonly directory: string;
+  /** A directory that holds the store of another cluster is refused. */
+  readonly clusterId: string;
+  readonly clock: Clock;
+  readonly log?: Log;
+  /** How many objects are kept open at most while idle; half of what the process may open, and no more than 4096, by default. */
+  readonly maxDescriptors?: number;
+  /** How many files a volume syncs at a time; 4 by default, which is the size of libuv's pool by default. */
+  readonly syncParallelism?: number;
+  /** For tests. */
+  readonly durability?: Durability;
+}
+
+export async function openFileStore(options: FileStoreOptions): Promise<BlockStore> {
+  const { directory, clock } = options;
+  const durability = options.durability ?? systemDurability;
+  await prepareDirectory(directory, options.clusterId, durability);
+  return new FileStore({
+    directory,
+    clock,
+    durability,
+    log: options.log ?? silentLog,
+    descriptors: new DescriptorCache(options.maxDescriptors ?? defaultDescriptorLimit()),
+    syncFileSystem: new SharedRounds(() => durability.fileSystem(directory)),
+    syncParallelism: options.syncParallelism ?? 4,
+    pace: new WritePace(),
+  });
+}
+
+class FileStore implements BlockStore, VolumeStoreObserver {
+  readonly kind = 'file';
+  private readonly parts: FileStoreParts;
+  private readonly readers: ImmutableObjects;
+  private readonly volumes = new Set<FileVolumeStore>();
+  /** Removals of logs that nobody needs any more. */
+  private readonly cleaning = new Set<Promise<void>>();
+
+  constructor(parts: FileStoreParts) {
+    this.parts = parts;
+    this.readers = new ImmutableObjects(parts);
+  }
+
+  async takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
+    if (this.readers.failure !== null) throw this.readers.failure;
+    const taken = await takeLogOver(this.parts, volume, epoch, clean);
+    this.clean(taken.leftovers);
+    const store = new FileVolumeStore(this.parts, volume, epoch, taken, this);
+    this.volumes.add(store);
+    return { store, header: taken.header, segments: taken.segments };
+  }
+
+  immutableObject(generation: Generation, index: number): BlockObject {
+    return this.readers.handle(generation, index);
+  }
+
+  async readPage(generation: Generation, sequence: number): Promise<Uint8Array> {
+    const path = pagePath(this.parts.directory, generation, sequence);
+    try {
+      return await readFile(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw pageMissing(generation, sequence);
+      throw ArchipelagoError.from(error, `reading ${path}`);
+    }
+  }
+
+  async removeLog(volume: VolumeId): Promise<void> {
+    const path = volumePath(this.parts.directory, volume);
+    try {
+      await rm(path, { recursive: true, force: true });
+      await this.parts.durability.directory(`${this.parts.directory}/${VOLUMES}`);
+    } catch (error) {
+      throw ArchipelagoError.from(error, `removing ${path}`);
+    }
+  }
+
+  async objectExists(name: ObjectName): Promise<boolean> {
+    const path = objectPath(this.parts.directory, name.generation, name.index);
+    try {
+      await stat(path);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw ArchipelagoError.from(error, `looking for ${path}`);
+    }
+  }
+
+  async status(): Promise<StoreStatus> {
+    const { directory } = this.parts;
+    try {
+      const { bsize, blocks, bfree, bavail } = await statfs(directory);
+      return { kind: this.kind, location: directory, usedBytes: (blocks - bfree) * bsize, availableBytes: bavail * bsize };
+    } catch (error) {
+      throw ArchipelagoError.from(error, `asking for the space in ${directory}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Array.from(this.volumes, (volume) => volume.close()));
+    await Promise.all(this.cleaning);
+    await this.readers.close();
+  }
+
+  objectRemoved(name: ObjectName): void {
+    this.readers.forget(name);
+  }
+
+  closed(volume: FileVolumeStore): void {
+    this.volumes.delete(volume);
+  }
+
+  private clean(paths: readonly string[]): void {
+    for (const path of paths) {
+      const removal: Promise<void> = rm(path, { recursive: true, force: true })
+        .catch((error: unknown) => this.parts.log.warn({ error, path }, 'removing a former log failed; the next takeover tries again'))
+        .finally(() => this.cleaning.delete(removal));
+      this.cleaning.add(removal);
+    }
+  }
+}
+
+/** Reads what nobody changes any more. */
+class ImmutableObjects implements ObjectOwner {
+  readonly parts: FileStoreParts;
+  readonly openFlags = constants.O_RDONLY;
+  failure: ArchipelagoError | null = null;
+  private readonly table: ObjectTable;
+  private underWay = 0;
+  private whenIdle: (() => void) | null = null;
+
+  constructor(parts: FileStoreParts) {
+    this.parts = parts;
+    this.table = new ObjectTable(this);
+  }
+
+  handle(generation: Generation, index: number): ObjectFile {
+    return this.table.handle(generation, index);
+  }
+
+  /** An object was removed: a descriptor that is left would keep its space. */
+  forget(name: ObjectName): void {
+    this.table.find(name.generation, name.index)?.detach();
+  }
+
+  async close(): Promise<void> {
+    this.failure ??= storeClosed(`the store in ${this.parts.directory}`);
+    if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
+    this.table.close();
+  }
+
+  prepareGeneration(): void {
+    assert(false, 'what is immutable is not created');
+  }
+
+  created(): void {
+    assert(false, 'what is immutable is not created');
+  }
+
+  changed(): void {
+    assert(false, 'what is immutable is not changed');
+  }
+
+  removed(): void {
+    assert(false, 'what is immutable is removed by its owner');
+  }
+
+  unused(file: ObjectFile): void {
+    this.table.delete(file);
+  }
+
+  operationStarted(): void {
+    this.underWay++;
+  }
+
+  operationEnded(): void {
+    this.underWay--;
+    if (this.underWay === 0) this.whenIdle?.();
+  }
+}

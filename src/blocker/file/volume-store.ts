@@ -1,0 +1,256 @@
+/** What the owner of a volume does in a directory: its objects, its pages, and its log under one epoch. */
+import { constants, mkdirSync } from 'node:fs';
+import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { ArchipelagoError, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
+import { storeClosed, volumeText } from '../answers.ts';
+import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
+import { writeDurably } from './durability.ts';
+import { Journal, type JournalOwner } from './journal.ts';
+import { BLOCKS, HEADER, NEW_HEADER, PAGES, pagePath, UNSYNCED } from './layout.ts';
+import type { ObjectFile, ObjectOwner } from './object-file.ts';
+import { ObjectTable } from './object-table.ts';
+import type { FileStoreParts } from './parts.ts';
+import { PendingSync, syncPending } from './pending-sync.ts';
+import { SharedRounds } from './rounds.ts';
+import type { TakenLog } from './takeover.ts';
+
+/** The store that a volume store belongs to. */
+export interface VolumeStoreObserver {
+  /** It is gone for readers as well. */
+  objectRemoved(name: ObjectName): void;
+  closed(volume: FileVolumeStore): void;
+}
+
+export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  readonly parts: FileStoreParts;
+  readonly openFlags = constants.O_RDWR;
+  readonly logDirectory: string;
+  failure: ArchipelagoError | null = null;
+  private readonly objects: ObjectTable;
+  private readonly journal: Journal;
+  private readonly rounds: SharedRounds;
+  private readonly observer: VolumeStoreObserver;
+  private pending = new PendingSync();
+  /** What the sync under way is making durable: until it has ended, that counts as unsynced. */
+  private syncing: PendingSync | null = null;
+  /** Ends when what a dead owner has left is durable; null when there is nothing of the kind. */
+  private inherited: Promise<unknown> | null;
+  private headerWrites: Promise<void> = Promise.resolve();
+  private underWay = 0;
+  private whenIdle: (() => void) | null = null;
+
+  constructor(parts: FileStoreParts, volume: VolumeId, epoch: Epoch, log: TakenLog, observer: VolumeStoreObserver) {
+    this.parts = parts;
+    this.volume = volume;
+    this.epoch = epoch;
+    this.logDirectory = log.logDirectory;
+    this.observer = observer;
+    this.objects = new ObjectTable(this);
+    this.journal = new Journal(
+      this,
+      log.segments.map(({ number, bytes }) => [number, bytes.byteLength]),
+    );
+    this.rounds = new SharedRounds(() => this.syncRound());
+    // Begun now, so that the first flush waits less; its error is kept for that flush.
+    this.inherited = log.unsynced ? parts.syncFileSystem.run().catch((error: unknown) => error ?? 'unknown') : null;
+  }
+
+  object(generation: Generation, index: number): WritableBlockObject {
+    return this.objects.handle(generation, index);
+  }
+
+  appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean {
+    return this.journal.append(segment, position, bytes, waiter);
+  }
+
+  dropSegments(segment: number): Promise<void> {
+    return this.during(() => this.journal.drop(segment));
+  }
+
+  writeHeader(bytes: Uint8Array): Promise<void> {
+    // One after the other: they share a temporary name.
+    const written = this.headerWrites.then(() => this.during(() => this.replaceHeader(bytes)));
+    this.headerWrites = written.catch(() => {
+      // Whoever asked for it is told; the next one is tried on its own.
+    });
+    return written;
+  }
+
+  private async replaceHeader(bytes: Uint8Array): Promise<void> {
+    const temporary = `${this.logDirectory}/${NEW_HEADER}`;
+    try {
+      await writeDurably(this.watched, temporary, bytes);
+      await rename(temporary, `${this.logDirectory}/${HEADER}`);
+    } catch (error) {
+      throw this.logError(error, 'writing the header');
+    }
+    await this.watched.directory(this.logDirectory);
+  }
+
+  writePage(generation: Generation, sequence: number, bytes: Uint8Array): Promise<void> {
+    return this.during(async () => {
+      const path = pagePath(this.parts.directory, generation, sequence);
+      try {
+        const file = await open(path, 'w', 0o600).catch(async (error: NodeJS.ErrnoException) => {
+          if (error.code !== 'ENOENT') throw error;
+          await mkdir(`${this.parts.directory}/${PAGES}/${hex16(generation)}`, { recursive: true, mode: 0o700 });
+          return open(path, 'w', 0o600);
+        });
+        try {
+          await file.writeFile(bytes);
+        } finally {
+          await file.close();
+        }
+      } catch (error) {
+        throw ArchipelagoError.from(error, `writing ${path}`);
+      }
+      this.pending.pages.add(path);
+      this.pending.addGeneration(`${this.parts.directory}/${PAGES}`, generation);
+    });
+  }
+
+  /**
+   * Costs one fdatasync for each object and page written since the last, one fsync for each directory with new entries and one for the
+   * journal, `syncParallelism` at a time. Calls during a sync share the next one.
+   */
+  sync(): Promise<void> {
+    return this.during(() => this.rounds.run());
+  }
+
+  syncJournal(): Promise<void> {
+    return this.during(async () => {
+      try {
+        await this.journal.sync();
+      } catch (error) {
+        throw this.fail(error, 'syncing the journal');
+      }
+    });
+  }
+
+  private async syncRound(): Promise<void> {
+    if (this.failure !== null) throw this.failure;
+    const batch = this.pending;
+    this.pending = new PendingSync();
+    this.syncing = batch;
+    // From here on a completed write counts for the next round.
+    for (const file of batch.objects) file.dirty = false;
+    try {
+      await this.syncInherited();
+      await syncPending(this.parts, batch);
+      await this.journal.sync();
+    } catch (error) {
+      throw this.fail(error, 'syncing');
+    } finally {
+      this.syncing = null;
+      for (const file of batch.objects) this.unused(file);
+    }
+  }
+
+  private async syncInherited(): Promise<void> {
+    if (this.inherited === null) return;
+    const error = await this.inherited;
+    if (error !== undefined) throw error;
+    this.inherited = null;
+    // Should it come back after a power failure, the next owner syncs once more for nothing.
+    await unlink(`${this.logDirectory}/${UNSYNCED}`).catch((reason: NodeJS.ErrnoException) => {
+      if (reason.code !== 'ENOENT') throw reason;
+    });
+  }
+
+  unsynced(): ObjectName[] {
+    const files = new Set([...(this.syncing?.objects ?? []), ...this.pending.objects]);
+    return Array.from(files, ({ generation, index }) => ({ generation, index }));
+  }
+
+  adoptUnsynced(names: readonly ObjectName[]): void {
+    for (const { generation, index } of names) {
+      const file = this.objects.get(generation, index);
+      // The entries as well: the owner before may have made the object and the directory.
+      this.created(file);
+      if (!file.dirty) this.changed(file);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.failure ??= storeClosed(volumeText(this.volume));
+    if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
+    this.journal.close();
+    this.objects.close();
+    this.observer.closed(this);
+  }
+
+  // What the objects and the journal need of their owner.
+
+  prepareGeneration(generation: Generation): void {
+    mkdirSync(`${this.parts.directory}/${BLOCKS}/${hex16(generation)}`, { recursive: true, mode: 0o700 });
+  }
+
+  created(file: ObjectFile): void {
+    this.pending.addGeneration(`${this.parts.directory}/${BLOCKS}`, file.generation);
+  }
+
+  changed(file: ObjectFile): void {
+    file.dirty = true;
+    this.pending.objects.add(file);
+  }
+
+  removed(file: ObjectFile): void {
+    file.dirty = false;
+    this.pending.objects.delete(file);
+    this.syncing?.objects.delete(file);
+    this.observer.objectRemoved(file);
+  }
+
+  unused(file: ObjectFile): void {
+    if (file.isUnused && !file.dirty) this.objects.delete(file);
+  }
+
+  operationStarted(): void {
+    this.underWay++;
+  }
+
+  operationEnded(): void {
+    this.underWay--;
+    if (this.underWay === 0) this.whenIdle?.();
+  }
+
+  /** A log that is not there any more was taken over and removed. */
+  logError(error: unknown, what: string): ArchipelagoError {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return ArchipelagoError.from(error, `${what} in ${this.logDirectory}`);
+    return new ArchipelagoError('stale-epoch', `${volumeText(this.volume)} was taken over from epoch ${this.epoch}: ${this.logDirectory} is gone`);
+  }
+
+  /** For the header: a sync that fails leaves unknown what is durable, and the page cache cannot be asked again. */
+  private readonly watched = {
+    data: (fd: number, path: string) => this.parts.durability.data(fd, path).catch((error: unknown) => this.failAndThrow(error, path)),
+    directory: (path: string) => this.parts.durability.directory(path).catch((error: unknown) => this.failAndThrow(error, path)),
+  };
+
+  private failAndThrow(error: unknown, path: string): never {
+    throw this.fail(error, `syncing ${path}`);
+  }
+
+  private fail(error: unknown, what: string): ArchipelagoError {
+    if (this.failure === null) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.failure = new ArchipelagoError('io-error', `${volumeText(this.volume)}: ${what} failed, durability is unknown: ${reason}`, {
+        cause: error,
+        hint: 'the volume has to be taken over under a new epoch; check the disk of the store',
+      });
+      this.parts.log.error({ error: this.failure, volume: this.volume, epoch: this.epoch }, 'a volume store failed');
+    }
+    return this.failure;
+  }
+
+  private async during(work: () => Promise<void>): Promise<void> {
+    if (this.failure !== null) throw this.failure;
+    this.operationStarted();
+    try {
+      await work();
+    } finally {
+      this.operationEnded();
+    }
+  }
+}
