@@ -26,7 +26,7 @@ const VERSION = 1;
 export const MAX_COMMAND_BYTES = 64 * 1024;
 
 /** What the current owner's `acquire` was answered, for when it asks again. */
-export interface Acquisition {
+interface Acquisition {
   readonly generation: Generation;
   readonly clean: boolean;
 }
@@ -45,7 +45,7 @@ export interface Counters {
 }
 
 /** An entry of the state that Raft's storage keeps. */
-export type StoredEntry =
+type StoredEntry =
   | { readonly kind: 'volume'; readonly volume: StoredVolume }
   | { readonly kind: 'node'; readonly node: NodeRecord }
   | { readonly kind: 'counters'; readonly counters: Counters };

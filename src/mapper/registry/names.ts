@@ -4,14 +4,14 @@
  */
 import { ArchipelagoError, assert } from '../../base/index.ts';
 
-export const SECTOR_BYTES = 512;
+const SECTOR_BYTES = 512;
 export const MIN_BLOCK_BYTES = 64 * 1024;
 export const MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 /** 4 PiB: the sum of any two offsets stays a number that memory holds exactly. */
 export const MAX_VOLUME_BYTES = 2 ** 52;
 /** Block indexes are 32 bits wide. */
-export const MAX_BLOCKS = 2 ** 32;
-export const MAX_VOLUME_NAME_BYTES = 255;
+const MAX_BLOCKS = 2 ** 32;
+const MAX_VOLUME_NAME_BYTES = 255;
 export const MAX_LABELS = 64;
 export const MAX_LABEL_VALUE_BYTES = 255;
 export const MAX_ADDRESSES = 32;

@@ -3,12 +3,13 @@
  * give equal states on every node, byte for byte; nothing here knows of time or chance.
  */
 import { ArchipelagoError, assert, type VolumeId } from '../../base/index.ts';
+import type { StateChange, StateMachine } from '../../raft/index.ts';
 import { decodeCommand, encodeResult } from './codec.ts';
 import { COMMANDS } from './commands.ts';
-import { type RegistryChange, State, type StateChange } from './state.ts';
+import { type RegistryChange, State } from './state.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, VolumeRecord } from './types.ts';
 
-export class Registry {
+export class Registry implements StateMachine {
   private state = new State();
   private readonly listeners = new Set<(change: RegistryChange) => void>();
   /** Names in order, made again after a name came or went. */

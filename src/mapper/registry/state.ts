@@ -3,6 +3,7 @@
  * what it was.
  */
 import { ArchipelagoError, assert, type Generation, type VolumeId } from '../../base/index.ts';
+import type { StateChange } from '../../raft/index.ts';
 import {
   COUNTERS_KEY,
   type Counters,
@@ -22,12 +23,6 @@ export type RegistryChange =
   | { readonly kind: 'removed'; readonly volume: VolumeRecord }
   | { readonly kind: 'node'; readonly node: NodeRecord }
   | { readonly kind: 'reset' };
-
-/** An entry to store, or to delete where the value is null. */
-export interface StateChange {
-  key: string;
-  value: Uint8Array | null;
-}
 
 export class State {
   private readonly volumes = new Map<VolumeId, StoredVolume>();
