@@ -88,7 +88,10 @@ export class ReplyQueue {
     const pieces = this.committed;
     if (pieces.length === 0) return;
     const socket = this.socket;
-    if (socket.destroyed) return this.forget();
+    if (socket.destroyed) {
+      this.forget();
+      return;
+    }
     if (pieces.length > 1) socket.cork();
     for (let i = 0; i < pieces.length; i++) {
       const piece = pieces[i]!;
