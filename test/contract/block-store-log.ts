@@ -179,18 +179,6 @@ function syncContract(open: () => Promise<StoreUnderTest>): void {
     expect(volume.unsynced()).toEqual([]);
   });
 
-  it('counts a change after the call of sync as unsynced', async () => {
-    const volume = await owner(at.store);
-    const object = volume.object(generation, 1);
-    await done((waiter) => object.create(0, pattern(1, 512), waiter));
-    const syncing = volume.sync();
-    await done((waiter) => object.write(0, pattern(2, 512), waiter));
-    await syncing;
-    expect(names(volume.unsynced())).toEqual(['7/1']);
-    await volume.sync();
-    expect(volume.unsynced()).toEqual([]);
-  });
-
   it('adopts what the owner before has left', async () => {
     const first = await owner(at.store, 1, 1);
     for (const index of [1, 2]) await done((waiter) => first.object(generation, index).create(0, pattern(index, 512), waiter));

@@ -6,6 +6,8 @@
  *     pages/<generation>/<sequence>                    map pages
  *     volumes/<id>/<epoch>/header                      the log of a volume, under the epoch of its owner
  *     volumes/<id>/<epoch>/journal.<segment>
+ *     volumes/<id>/<epoch>/boot                        boot id under which this log was copied from the one before
+ *     volumes/<id>/<epoch>/settled                     there once the copy is durable
  *     volumes/<id>/<epoch>/unsynced                    there until what a dead owner left in the page cache is durable
  *     volumes/<id>/<epoch>.tmp/                        a takeover that has not ended
  *
@@ -22,6 +24,8 @@ export const VOLUMES = 'volumes';
 export const HEADER = 'header';
 /** A header that is being written. */
 export const NEW_HEADER = 'header.new';
+export const BOOT = 'boot';
+export const SETTLED = 'settled';
 export const UNSYNCED = 'unsynced';
 export const TEMPORARY = '.tmp';
 

@@ -12,13 +12,13 @@ import type { StoreWaiter, WritableBlockObject } from '../store.ts';
 import { Descriptor, type DescriptorHolder } from './descriptors.ts';
 import { objectPath } from './layout.ts';
 import { type ParkedOperation, performParked } from './parked.ts';
-import type { FileStoreParts } from './parts.ts';
+import { type FileStoreParts, Slowness } from './parts.ts';
 import { PAGE_MASK, Residency } from './residency.ts';
 import { readWhole, type TransferDone, writeWhole, writeWholeSync, writeZeros, ZEROS } from './transfer.ts';
 
 /** Up to here a transfer may be synchronous. */
 const SMALL_BYTES = 65_536;
-/** A synchronous read that took longer has waited for the disk. */
+/** Synchronous reads that take longer have waited for the disk. */
 const SLOW_READ_MS = 1;
 
 /** Whoever an object file belongs to: a volume's owner, or the store for what is immutable. */
@@ -48,6 +48,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
   handles = 0;
   private readonly parts: FileStoreParts;
   private readonly residency = new Residency();
+  private readonly slowReads = new Slowness(SLOW_READ_MS, 32);
   private descriptor: Descriptor | null = null;
   /**
    * Where the file ends, known while the descriptor is open. It grows when a write *starts*, so that no truncation can cut off a write
@@ -114,7 +115,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     } catch (error) {
       return refuse(waiter, this.failed('reading', error));
     }
-    if (this.parts.clock.nowMs() - beganMs > SLOW_READ_MS) this.residency.clear();
+    if (this.slowReads.isVerdict(this.parts.clock.nowMs() - beganMs)) this.residency.clear();
     if (count < present) return this.readLater(descriptor, offset, into, present, waiter);
     if (present < length) into.fill(0, present);
     return true;

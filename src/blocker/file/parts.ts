@@ -6,6 +6,8 @@ import type { SharedRounds } from './rounds.ts';
 
 export interface FileStoreParts {
   readonly directory: string;
+  /** Names the time since this host was started: as long as that lasts, the page cache keeps what was written. */
+  readonly bootId: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly durability: Durability;
@@ -18,18 +20,46 @@ export interface FileStoreParts {
 }
 
 /**
+ * Tells operations that wait for the disk from one that was merely interrupted: two slow ones among `window` are a verdict. Costs a
+ * counter each, and forgets by itself.
+ */
+export class Slowness {
+  private readonly limitMs: number;
+  private readonly window: number;
+  private strikes = 0;
+
+  constructor(limitMs: number, window: number) {
+    this.limitMs = limitMs;
+    this.window = window;
+  }
+
+  /** True when the verdict is 'slow', which starts the count anew. */
+  isVerdict(tookMs: number): boolean {
+    if (tookMs <= this.limitMs) {
+      if (this.strikes > 0) this.strikes--;
+      return false;
+    }
+    this.strikes += this.window;
+    if (this.strikes <= this.window) return false;
+    this.strikes = 0;
+    return true;
+  }
+}
+
+/**
  * Small writes are done synchronously because that is three times as fast; but when the kernel throttles writers, or a flush keeps the
- * disk busy, such a write holds up everything else. So after one slow write all go through the pool for a while.
+ * disk busy, such writes hold up everything else. So when they turn slow, all go through the pool for a while.
  */
 export class WritePace {
   private asynchronousUntilMs = 0;
+  private readonly slowness = new Slowness(SLOW_WRITE_MS, 64);
 
   mayBlock(nowMs: number): boolean {
     return nowMs < this.asynchronousUntilMs;
   }
 
   took(beganMs: number, endedMs: number): void {
-    if (endedMs - beganMs > SLOW_WRITE_MS) this.asynchronousUntilMs = endedMs + BACK_OFF_MS;
+    if (this.slowness.isVerdict(endedMs - beganMs)) this.asynchronousUntilMs = endedMs + BACK_OFF_MS;
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * What we believe to be in the page cache of one object, by pages of 4 KiB: whatever we have read or written. The kernel may have evicted
- * it since; a synchronous read that takes long shows that, and then all belief in that object is dropped.
+ * it since; synchronous reads that take long show that, and then all belief in that object is dropped.
  */
 const PAGE_SHIFT = 12;
 const NOTHING = new Uint32Array(0);

@@ -29,7 +29,8 @@ export interface FileStoreOptions {
   readonly maxDescriptors?: number;
   /** How many files a volume syncs at a time; 4 by default, which is the size of libuv's pool by default. */
   readonly syncParallelism?: number;
-  /** For tests. */
+  /** For tests: in place of the system's. */
+  readonly bootId?: string;
   readonly durability?: Durability;
 }
 
@@ -39,6 +40,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<BlockSto
   await prepareDirectory(directory, options.clusterId, durability);
   return new FileStore({
     directory,
+    bootId: options.bootId ?? (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
     clock,
     durability,
     log: options.log ?? silentLog,
@@ -54,8 +56,8 @@ class FileStore implements BlockStore, VolumeStoreObserver {
   private readonly parts: FileStoreParts;
   private readonly readers: ImmutableObjects;
   private readonly volumes = new Set<FileVolumeStore>();
-  /** Removals of logs that nobody needs any more. */
-  private readonly cleaning = new Set<Promise<void>>();
+  /** What goes on behind a takeover, after the volume store was closed as well. */
+  private readonly settling = new Set<Promise<unknown>>();
 
   constructor(parts: FileStoreParts) {
     this.parts = parts;
@@ -64,10 +66,11 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 
   async takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
     if (this.readers.failure !== null) throw this.readers.failure;
-    const taken = await takeLogOver(this.parts, volume, epoch, clean);
-    this.clean(taken.leftovers);
+    const taken = takeLogOver(this.parts, volume, epoch, clean);
     const store = new FileVolumeStore(this.parts, volume, epoch, taken, this);
     this.volumes.add(store);
+    this.settling.add(store.settled);
+    void store.settled.finally(() => this.settling.delete(store.settled));
     return { store, header: taken.header, segments: taken.segments };
   }
 
@@ -118,7 +121,7 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 
   async close(): Promise<void> {
     await Promise.all(Array.from(this.volumes, (volume) => volume.close()));
-    await Promise.all(this.cleaning);
+    await Promise.all(this.settling);
     await this.readers.close();
   }
 
@@ -128,15 +131,6 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 
   closed(volume: FileVolumeStore): void {
     this.volumes.delete(volume);
-  }
-
-  private clean(paths: readonly string[]): void {
-    for (const path of paths) {
-      const removal: Promise<void> = rm(path, { recursive: true, force: true })
-        .catch((error: unknown) => this.parts.log.warn({ error, path }, 'removing a former log failed; the next takeover tries again'))
-        .finally(() => this.cleaning.delete(removal));
-      this.cleaning.add(removal);
-    }
   }
 }
 

@@ -1,18 +1,25 @@
 /**
  * Taking a volume's log over. Nothing in a file system can be guarded against an owner that is paused and wakes up, so the log of each
- * epoch lies under names of its own: the new owner copies what it finds, makes the copy durable, and never reads the old names again.
- * What the old owner still writes there is read by nobody.
+ * epoch lies under names of its own: the new owner copies what it finds and never reads the old names again. What the old owner still
+ * writes there is read by nobody.
+ *
+ * A guest waits for this, so nothing is synced in it. The copy is made durable in the background ('settled'), and whatever promises
+ * durability waits for that. Until then the copy counts only under the boot in which it was made: after a power failure the next owner
+ * goes back to the newest log that did settle, which is why the former ones are removed only then. No flush was answered in between.
+ *
+ * The calls are synchronous: about twenty short ones, which would each wait behind the flushes in libuv's pool. A log is small, because
+ * its owner bounds what has to be replayed.
  */
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { open, rm, writeFile } from 'node:fs/promises';
 import { ArchipelagoError, type Epoch, hex16, type VolumeId } from '../../base/index.ts';
 import { superseded, volumeText } from '../answers.ts';
 import type { JournalSegment } from '../store.ts';
-import { writeDurably } from './durability.ts';
-import { epochOf, HEADER, segmentName, segmentOf, TEMPORARY, UNSYNCED, VOLUMES, volumePath } from './layout.ts';
+import { BOOT, epochOf, HEADER, SETTLED, segmentName, segmentOf, TEMPORARY, UNSYNCED, VOLUMES, volumePath } from './layout.ts';
 import type { FileStoreParts } from './parts.ts';
 import { forEachBounded } from './rounds.ts';
 
-export interface LogContent {
+interface LogContent {
   readonly header: Uint8Array | null;
   readonly segments: readonly JournalSegment[];
   /** True when a dead owner may have left data in the page cache that nobody has synced since. */
@@ -21,64 +28,66 @@ export interface LogContent {
 
 export interface TakenLog extends LogContent {
   readonly logDirectory: string;
-  /** Logs of earlier epochs and of takeovers that did not end, to be removed now that ours is durable. */
-  readonly leftovers: readonly string[];
+  /** Makes the copy durable, then removes what came before it. To be called once. */
+  settle(): Promise<void>;
 }
 
 /** How often a log is read again because its owner, which should be dead, is replacing the header meanwhile. */
 const READ_ATTEMPTS = 8;
 
-export async function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoch, clean: boolean): Promise<TakenLog> {
+export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoch, clean: boolean): TakenLog {
   const directory = volumePath(parts.directory, volume);
   try {
-    const made = await mkdir(directory, { recursive: true, mode: 0o700 });
-    if (made !== undefined) await parts.durability.directory(`${parts.directory}/${VOLUMES}`);
-    const names = await readdir(directory);
-    const newest = newestEpoch(names);
-    if (newest > epoch) throw superseded(volume, epoch, newest);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const names = readdirSync(directory);
+    refuseStale(names, volume, epoch);
     const logDirectory = `${directory}/${hex16(epoch)}`;
-    let content: LogContent;
-    if (newest === epoch) {
-      // We took it over before and died before we could say so; the entry may not be durable yet.
-      content = await readLog(logDirectory);
-      await parts.durability.directory(directory);
-    } else {
-      content = newest === 0 ? { header: null, segments: [], unsynced: false } : await readLog(`${directory}/${hex16(newest)}`);
-      if (newest !== 0 && !clean) content = { ...content, unsynced: true };
-      await placeLog(parts, directory, epoch, content);
+    const source = trustedLog(parts, directory, names);
+    let content: LogContent = source === null ? { header: null, segments: [], unsynced: false } : readLog(source);
+    // Under our own epoch we took it over before, and died before we could say so.
+    if (source !== logDirectory) {
+      if (source !== null && !clean) content = { ...content, unsynced: true };
+      placeLog(parts, logDirectory, content);
     }
-    const after = newestEpoch(await readdir(directory));
-    if (after > epoch) throw superseded(volume, epoch, after);
-    return { ...content, logDirectory, leftovers: leftoversOf(names, epoch).map((name) => `${directory}/${name}`) };
+    refuseStale(readdirSync(directory), volume, epoch);
+    const leftovers = names.filter((name) => isLeftover(name, epoch)).map((name) => `${directory}/${name}`);
+    return { ...content, logDirectory, settle: () => settle(parts, directory, logDirectory, leftovers) };
   } catch (error) {
-    // A later owner that removes what we were reading.
-    const newest = newestEpoch(await readdir(directory).catch(() => []));
-    if (newest > epoch) throw superseded(volume, epoch, newest);
+    // A later owner may have removed what we were reading.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuseStale(readdirSync(directory), volume, epoch);
     throw ArchipelagoError.from(error, `taking over ${volumeText(volume)} in ${directory}`);
   }
 }
 
-/** Zero when there is none. */
-function newestEpoch(names: readonly string[]): number {
-  return names.reduce((newest, name) => Math.max(newest, epochOf(name) ?? 0), 0);
+function refuseStale(names: readonly string[], volume: VolumeId, epoch: Epoch): void {
+  const newest = names.reduce((highest, name) => Math.max(highest, epochOf(name) ?? 0), 0);
+  if (newest > epoch) throw superseded(volume, epoch, newest);
 }
 
-function leftoversOf(names: readonly string[], epoch: number): string[] {
-  return names.filter((name) => {
-    const owner = epochOf(name.endsWith(TEMPORARY) ? name.slice(0, -TEMPORARY.length) : name);
-    return owner !== null && owner < epoch;
-  });
+/** The newest log that is settled, or was written under this boot; null when there is none. */
+function trustedLog(parts: FileStoreParts, directory: string, names: readonly string[]): string | null {
+  const logs = names.filter((name) => epochOf(name) !== null).sort();
+  for (const name of logs.reverse()) {
+    const log = `${directory}/${name}`;
+    if (readdirSync(log).includes(SETTLED) || readOrNull(`${log}/${BOOT}`)?.toString() === parts.bootId) return log;
+  }
+  return null;
+}
+
+function isLeftover(name: string, epoch: number): boolean {
+  const owner = epochOf(name.endsWith(TEMPORARY) ? name.slice(0, -TEMPORARY.length) : name);
+  return owner !== null && owner < epoch;
 }
 
 /**
  * Reads a log that nobody should be writing; but an owner that is only slow may. Its header must not be older than the segments that are
  * there, or records would be missing, so the header has to be the same before and after.
  */
-async function readLog(directory: string): Promise<LogContent> {
-  let header = await readOrNull(`${directory}/${HEADER}`);
+function readLog(directory: string): LogContent {
+  let header = readOrNull(`${directory}/${HEADER}`);
   for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-    const content = await readSegments(directory);
-    const again = await readOrNull(`${directory}/${HEADER}`);
+    const content = readSegments(directory);
+    const again = readOrNull(`${directory}/${HEADER}`);
     if (content !== null && equal(header, again)) return { header, ...content };
     header = again;
   }
@@ -86,37 +95,67 @@ async function readLog(directory: string): Promise<LogContent> {
 }
 
 /** Null when one was removed meanwhile. */
-async function readSegments(directory: string): Promise<Pick<LogContent, 'segments' | 'unsynced'> | null> {
-  const names = await readdir(directory);
+function readSegments(directory: string): Pick<LogContent, 'segments' | 'unsynced'> | null {
+  const names = readdirSync(directory);
   const segments: JournalSegment[] = [];
   for (const name of names.sort()) {
     const number = segmentOf(name);
     if (number === null) continue;
-    const bytes = await readOrNull(`${directory}/${name}`);
+    const bytes = readOrNull(`${directory}/${name}`);
     if (bytes === null) return null;
     segments.push({ number, bytes });
   }
   return { segments, unsynced: names.includes(UNSYNCED) };
 }
 
-/** Writes a log under a temporary name, makes it durable, and gives it the name of its epoch. */
-async function placeLog(parts: FileStoreParts, directory: string, epoch: number, content: LogContent): Promise<void> {
-  const place = `${directory}/${hex16(epoch)}`;
+/** Writes a log under a temporary name and gives it the name of its epoch; what lay there was not trusted. */
+function placeLog(parts: FileStoreParts, place: string, content: LogContent): void {
   const temporary = `${place}${TEMPORARY}`;
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { mode: 0o700 });
-  const files = content.segments.map(({ number, bytes }) => ({ name: segmentName(number), bytes }));
-  if (content.header !== null) files.push({ name: HEADER, bytes: content.header });
-  if (content.unsynced) files.push({ name: UNSYNCED, bytes: new Uint8Array(0) });
-  await forEachBounded(files, parts.syncParallelism, ({ name, bytes }) => writeDurably(parts.durability, `${temporary}/${name}`, bytes));
-  await parts.durability.directory(temporary);
-  await rename(temporary, place);
-  await parts.durability.directory(directory);
+  for (const path of [temporary, place]) rmSync(path, { recursive: true, force: true });
+  mkdirSync(temporary, { mode: 0o700 });
+  writeFileSync(`${temporary}/${BOOT}`, parts.bootId, { mode: 0o600 });
+  if (content.header !== null) writeFileSync(`${temporary}/${HEADER}`, content.header, { mode: 0o600 });
+  for (const { number, bytes } of content.segments) writeFileSync(`${temporary}/${segmentName(number)}`, bytes, { mode: 0o600 });
+  if (content.unsynced) writeFileSync(`${temporary}/${UNSYNCED}`, '', { mode: 0o600 });
+  renameSync(temporary, place);
 }
 
-async function readOrNull(path: string): Promise<Uint8Array | null> {
+/** First the content, then the word that it is complete, then the way to it, and only then the removal of what it replaces. */
+async function settle(parts: FileStoreParts, directory: string, logDirectory: string, leftovers: readonly string[]): Promise<void> {
+  const { durability } = parts;
+  if (!readdirSync(logDirectory).includes(SETTLED)) {
+    const names = readdirSync(logDirectory).filter((name) => name === HEADER || segmentOf(name) !== null);
+    await forEachBounded(names, parts.syncParallelism, (name) => syncFile(parts, `${logDirectory}/${name}`));
+    await durability.directory(logDirectory);
+    await writeFile(`${logDirectory}/${SETTLED}`, '', { mode: 0o600 });
+    await durability.directory(logDirectory);
+  }
+  await durability.directory(directory);
+  await durability.directory(`${parts.directory}/${VOLUMES}`);
+  for (const path of leftovers) {
+    await rm(path, { recursive: true, force: true }).catch((error: unknown) => {
+      parts.log.warn({ error, path }, 'removing a former log failed; the next takeover tries again');
+    });
+  }
+}
+
+/** Our own journal may have been dropped meanwhile. */
+async function syncFile(parts: FileStoreParts, path: string): Promise<void> {
+  const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (file === null) return;
   try {
-    return await readFile(path);
+    await parts.durability.data(file.fd, path);
+  } finally {
+    await file.close();
+  }
+}
+
+function readOrNull(path: string): Buffer | null {
+  try {
+    return readFileSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;

@@ -35,6 +35,8 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   private pending = new PendingSync();
   /** What the sync under way is making durable: until it has ended, that counts as unsynced. */
   private syncing: PendingSync | null = null;
+  /** Ends with the error that kept the log of this epoch from becoming durable, or null. */
+  readonly settled: Promise<ArchipelagoError | null>;
   /** Ends when what a dead owner has left is durable; null when there is nothing of the kind. */
   private inherited: Promise<unknown> | null;
   private headerWrites: Promise<void> = Promise.resolve();
@@ -54,6 +56,10 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     );
     this.rounds = new SharedRounds(() => this.syncRound());
     // Begun now, so that the first flush waits less; its error is kept for that flush.
+    this.settled = log.settle().then(
+      () => null,
+      (error: unknown) => this.logError(error, 'settling'),
+    );
     this.inherited = log.unsynced ? parts.syncFileSystem.run().catch((error: unknown) => error ?? 'unknown') : null;
   }
 
@@ -80,6 +86,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   private async replaceHeader(bytes: Uint8Array): Promise<void> {
     const temporary = `${this.logDirectory}/${NEW_HEADER}`;
+    await this.waitSettled();
     try {
       await writeDurably(this.watched, temporary, bytes);
       await rename(temporary, `${this.logDirectory}/${HEADER}`);
@@ -121,6 +128,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   syncJournal(): Promise<void> {
     return this.during(async () => {
+      await this.waitSettled();
       try {
         await this.journal.sync();
       } catch (error) {
@@ -130,6 +138,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   }
 
   private async syncRound(): Promise<void> {
+    await this.waitSettled();
     if (this.failure !== null) throw this.failure;
     const batch = this.pending;
     this.pending = new PendingSync();
@@ -146,6 +155,13 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
       this.syncing = null;
       for (const file of batch.objects) this.unused(file);
     }
+  }
+
+  /** Nothing is durable in a log that a power failure may make us forget. */
+  private async waitSettled(): Promise<void> {
+    const error = await this.settled;
+    if (error === null) return;
+    throw error.code === 'stale-epoch' ? error : this.fail(error, 'settling');
   }
 
   private async syncInherited(): Promise<void> {
