@@ -23,21 +23,28 @@ export type EntryKind =
   /** `data` is an encoded `Configuration`. */
   | 'configuration';
 
-export interface Entry {
-  readonly index: LogIndex;
-  readonly term: Term;
+/** An entry before it has a place in the log. */
+export interface ProposalEntry {
   readonly kind: EntryKind;
   /** Not changed by anyone after the entry was made. */
   readonly data: Uint8Array;
   /**
-   * Who proposed the entry, and its how many-th proposal it is, so that a retry is applied once. Empty and 0 for entries that need no
-   * session (`noop`, `configuration`).
+   * Who proposed the entry, in which of its sessions, and its how many-th proposal it is, so that a retry is applied once. Empty and 0
+   * for entries that need no session.
    */
   readonly clientId: string;
+  readonly session: number;
   readonly sequence: number;
+  /** The client will never ask again for sequences below this one: their results may be forgotten. */
+  readonly acknowledged: number;
 }
 
-/** The voting members; `outgoing` is not empty while a joint change goes on, and then both majorities decide. */
+export interface Entry extends ProposalEntry {
+  readonly index: LogIndex;
+  readonly term: Term;
+}
+
+/** The members; `outgoing` is not empty while a joint change goes on, and then both majorities decide. Each list is sorted. */
 export interface Configuration {
   readonly voters: readonly NodeId[];
   readonly outgoing: readonly NodeId[];
@@ -46,14 +53,16 @@ export interface Configuration {
   readonly learnersNext: readonly NodeId[];
 }
 
-/** What must be durable before any message of the same `Ready` that depends on it is sent. */
+/**
+ * What must be durable before any message of the same `Ready` that depends on it is sent. The commit index is not part of it: a restarted
+ * node knows what it applied, and learns the rest from the leader.
+ */
 export interface HardState {
   readonly term: Term;
   readonly votedFor: NodeId | null;
-  readonly commit: LogIndex;
 }
 
-/** Describes the state machine's state after `index`; its bytes are moved by the shell in chunks. */
+/** A place in the log with the configuration that holds there. */
 export interface SnapshotMeta {
   readonly index: LogIndex;
   readonly term: Term;
@@ -63,82 +72,127 @@ export interface SnapshotMeta {
 interface MessageBase {
   readonly from: NodeId;
   readonly to: NodeId;
-  /** The sender's term; for `preVote` the term it would campaign in. */
+  /** The sender's term; for `preVote` and a granted `preVoteReply` the term it is about. */
   readonly term: Term;
 }
 
-export type Message = MessageBase &
-  (
-    | { readonly type: 'preVote' | 'vote'; readonly lastIndex: LogIndex; readonly lastTerm: Term; /** Sent by leadership transfer: overrides stickiness. */ readonly force: boolean }
-    | { readonly type: 'preVoteReply' | 'voteReply'; readonly granted: boolean }
-    | {
-        readonly type: 'append';
-        readonly previousIndex: LogIndex;
-        readonly previousTerm: Term;
-        readonly entries: readonly Entry[];
-        readonly commit: LogIndex;
-      }
-    | {
-        readonly type: 'appendReply';
-        readonly rejected: boolean;
-        /** Accepted: the last index that is durable and matches. Rejected: the `previousIndex` that was refused. */
-        readonly index: LogIndex;
-        /** For a rejection: where the follower suggests to try next (index and the term it has there). */
-        readonly hintIndex: LogIndex;
-        readonly hintTerm: Term;
-      }
-    | { readonly type: 'heartbeat'; readonly commit: LogIndex; /** The newest read round the reply confirms; 0 for none. */ readonly round: number }
-    | { readonly type: 'heartbeatReply'; readonly round: number }
-    | { readonly type: 'snapshot'; readonly snapshot: SnapshotMeta }
-    | { readonly type: 'snapshotReply'; readonly rejected: boolean; readonly index: LogIndex }
-    | { readonly type: 'timeoutNow' }
-    /** A proposal passed on to the leader. */
-    | { readonly type: 'propose'; readonly entries: readonly ProposalEntry[] }
-    /** A read request passed on to the leader, and its answer. `context` is the asker's own number. */
-    | { readonly type: 'readIndex'; readonly context: number }
-    | { readonly type: 'readIndexReply'; readonly context: number; readonly index: LogIndex; readonly refused: boolean }
-    | { readonly type: 'transferLeader'; readonly target: NodeId }
-  );
+export type MessageBody =
+  | {
+      readonly type: 'preVote' | 'vote';
+      readonly lastIndex: LogIndex;
+      readonly lastTerm: Term /** Sent by leadership transfer: overrides stickiness. */;
+      readonly force: boolean;
+    }
+  | { readonly type: 'preVoteReply' | 'voteReply'; readonly granted: boolean }
+  | {
+      readonly type: 'append';
+      readonly previousIndex: LogIndex;
+      readonly previousTerm: Term;
+      readonly entries: readonly Entry[];
+      readonly commit: LogIndex;
+    }
+  | {
+      readonly type: 'appendReply';
+      readonly rejected: boolean;
+      /** Accepted: the last index that is durable and matches. Rejected: the `previousIndex` that was refused. */
+      readonly index: LogIndex;
+      /** For a rejection: where the follower suggests to try next (index and the term it has there). */
+      readonly hintIndex: LogIndex;
+      readonly hintTerm: Term;
+    }
+  | {
+      readonly type: 'heartbeat';
+      readonly commit: LogIndex /** The newest read round, which the reply confirms; 0 for none. */;
+      readonly round: number;
+    }
+  | { readonly type: 'heartbeatReply'; readonly round: number }
+  /** Leader's core → its shell: send a snapshot to `to`. Receiver's shell → its core: all of it is staged here. */
+  | { readonly type: 'snapshot'; readonly snapshot: SnapshotMeta }
+  | { readonly type: 'timeoutNow' }
+  /** A proposal passed on to the leader. */
+  | { readonly type: 'propose'; readonly entries: readonly ProposalEntry[] }
+  /** A read request passed on to the leader, and its answer. `context` is the asker's own number, never used again, not even after a restart. */
+  | { readonly type: 'readIndex'; readonly context: number }
+  | { readonly type: 'readIndexReply'; readonly context: number; readonly index: LogIndex; readonly refused: boolean }
+  /** A wish passed on to the leader. */
+  | { readonly type: 'transferLeader'; readonly target: NodeId };
 
-/** An entry before it has a place in the log. */
-export type ProposalEntry = Pick<Entry, 'kind' | 'data' | 'clientId' | 'sequence'>;
+export type Message = MessageBase & MessageBody;
+export type MessageOf<Type extends Message['type']> = Extract<Message, { readonly type: Type }>;
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
 
+/** A read that may be served once the state machine has applied `index`; if refused, ask again: there was no leader, or it is too new. */
+export interface ReadState {
+  readonly context: number;
+  readonly index: LogIndex;
+  readonly refused: boolean;
+}
+
+export type RefusalReason =
+  /** No leader is known. */
+  | 'no-leader'
+  /** The leader's uncommitted log is full. */
+  | 'overloaded'
+  /** Leadership is being handed over. */
+  | 'transferring';
+
 /**
- * One batch of effects. The shell may send `messages` at once. It then makes `hardState` and `entries` durable (truncating the log
- * from the first entry's index on), and only after that sends `messagesAfterPersist` and calls `persisted(lastIndex, lastTerm)` with
+ * One batch of effects. The shell may send `messages` at once. It then makes `hardState`, `snapshot` and `entries` durable (truncating the
+ * log from the first entry's index on), and only after that sends `messagesAfterPersist` and calls `persisted(lastIndex, lastTerm)` with
  * index and term of the last entry of this batch (so a write that was overwritten meanwhile is never credited to newer entries).
- * It applies `committed` in order and calls `applied`. Batches are handled in the order in which they were taken; the next may be
+ * It applies `committed` in order and calls `applied`. Batches are persisted in the order in which they were taken; the next may be
  * taken while the disk is still busy with this one, and a leader's own write then runs in parallel with replication.
+ *
+ * Messages to the node itself (a candidate's own vote) are among `messagesAfterPersist`; the shell steps them back in.
  */
 export interface Ready {
   /** Changed since the last batch, or null. */
   readonly hardState: HardState | null;
   /** To append durably; empty for none. */
   readonly entries: readonly Entry[];
-  /** A snapshot to install before `entries`: the shell has its bytes already (see `Message` 'snapshot'). */
+  /** A snapshot to install before `entries`: it replaces state and log. The shell has its bytes already. */
   readonly snapshot: SnapshotMeta | null;
   readonly messages: readonly Message[];
   readonly messagesAfterPersist: readonly Message[];
   /** Durable on a quorum; each is handed out once, in order. They may not be durable here yet. */
   readonly committed: readonly Entry[];
-  /** Reads that may be served once the state machine has applied `index`. */
-  readonly reads: readonly { readonly context: number; readonly index: LogIndex; /** Not leader, or leadership was lost: ask again. */ readonly refused: boolean }[];
-  /** Entries this node proposed that were not accepted (no leader, or the uncommitted log is full): ask again. */
-  readonly droppedProposals: readonly { readonly clientId: string; readonly sequence: number; readonly reason: 'no-leader' | 'overloaded' | 'not-ready' }[];
+  readonly reads: readonly ReadState[];
 }
 
-/** What the core reads of its log that it no longer holds in memory. Synchronous: the shell keeps it in memory or refuses with null. */
-export interface LogReader {
-  /** The entry before the first one held: the snapshot's index and term. */
-  readonly snapshotIndex: LogIndex;
-  readonly snapshotTerm: Term;
-  readonly lastIndex: LogIndex;
-  /** Null when compacted away or beyond the end. */
-  termAt(index: LogIndex): Term | null;
-  /** Entries from `from` to below `to`, at most `maxBytes` of data but at least one; null when compacted away. */
-  slice(from: LogIndex, to: LogIndex, maxBytes: number): readonly Entry[] | null;
-  /** The newest snapshot that can be sent, or null. */
-  snapshotMeta(): SnapshotMeta | null;
+/** The bounds of a group. All but `electionTicks` and `heartbeatTicks` may differ between members. */
+export interface CoreOptions {
+  /** A follower that hears nothing for one to two times this campaigns; a leader that hears from no quorum for this long steps down. */
+  readonly electionTicks: number;
+  readonly heartbeatTicks: number;
+  /** Bytes of entries in one append message; a larger entry goes alone. */
+  readonly maxAppendBytes: number;
+  /** Append messages, and their bytes, under way to one follower. */
+  readonly maxInflightAppends: number;
+  readonly maxInflightBytes: number;
+  /** Bytes of proposals that are not committed yet; above it proposals are refused with `overloaded`. */
+  readonly maxUncommittedBytes: number;
+  /** Bytes of committed entries handed out in one `Ready`. */
+  readonly maxCommittedBytes: number;
+}
+
+export const DEFAULT_CORE_OPTIONS: CoreOptions = {
+  electionTicks: 10,
+  heartbeatTicks: 2,
+  maxAppendBytes: 256 * 1024,
+  maxInflightAppends: 128,
+  maxInflightBytes: 8 * 1024 * 1024,
+  maxUncommittedBytes: 32 * 1024 * 1024,
+  maxCommittedBytes: 1024 * 1024,
+};
+
+/** What the shell found on its disk. An empty `configuration` belongs to a node that waits to be invited. */
+export interface InitialState {
+  readonly hardState: HardState;
+  /** The log begins after this place: everything up to it is compacted away. */
+  readonly base: SnapshotMeta;
+  /** The log after `base`, without holes. */
+  readonly entries: readonly Entry[];
+  /** What the stored state machine has applied; committed by that. */
+  readonly applied: LogIndex;
 }

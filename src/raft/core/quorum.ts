@@ -1,0 +1,40 @@
+/** Majorities, of one group of voters or of two at once while a joint change goes on. */
+import type { Configuration, NodeId } from './types.ts';
+
+type Voters = Pick<Configuration, 'voters' | 'outgoing'>;
+
+export type VoteOutcome = 'won' | 'lost' | 'pending';
+
+/** The highest value that a quorum has reached, where `reached` tells what each voter has. 0 without voters. */
+export function quorumValue(configuration: Voters, reached: (id: NodeId) => number): number {
+  const value = majorityValue(configuration.voters, reached);
+  return configuration.outgoing.length === 0 ? value : Math.min(value, majorityValue(configuration.outgoing, reached));
+}
+
+/** Whether a vote is decided; `votes` has an entry for each voter that has answered. */
+export function voteOutcome(configuration: Voters, votes: ReadonlyMap<NodeId, boolean>): VoteOutcome {
+  const outcome = majorityOutcome(configuration.voters, votes);
+  if (configuration.outgoing.length === 0) return outcome;
+  const other = majorityOutcome(configuration.outgoing, votes);
+  if (outcome === 'lost' || other === 'lost') return 'lost';
+  return outcome === 'won' && other === 'won' ? 'won' : 'pending';
+}
+
+function majorityValue(voters: readonly NodeId[], reached: (id: NodeId) => number): number {
+  if (voters.length === 0) return 0;
+  const values = voters.map(reached).sort((a, b) => b - a);
+  return values[Math.floor(voters.length / 2)] as number;
+}
+
+function majorityOutcome(voters: readonly NodeId[], votes: ReadonlyMap<NodeId, boolean>): VoteOutcome {
+  const needed = Math.floor(voters.length / 2) + 1;
+  let granted = 0;
+  let refused = 0;
+  for (const id of voters) {
+    const vote = votes.get(id);
+    if (vote === true) granted++;
+    else if (vote === false) refused++;
+  }
+  if (granted >= needed) return 'won';
+  return voters.length - refused < needed ? 'lost' : 'pending';
+}
