@@ -1,0 +1,131 @@
+/**
+ * In which blocks two maps differ, found by the identity of pages: what both share is not read. So the cost follows the difference, not
+ * the size. Two entries differ when they name other objects or other parts of them; a background merge also makes such a difference.
+ */
+import { assert } from '../../base/index.ts';
+import type { MissingPage } from './block-map.ts';
+import { LAYERED, LEAF_FANOUT, Leaf, sameLayered } from './leaf.ts';
+import { decodePage, expectPlace, expectRoot, Inner, type Page, samePage, spanOf } from './page.ts';
+import type { PageRef } from './types.ts';
+
+/** The caller reads the page and hands its bytes to the generator's `next`. */
+interface PageStep {
+  readonly kind: 'page';
+  readonly page: MissingPage;
+}
+
+/** Blocks `first` up to, not including, `end` differ. */
+export interface DiffRange {
+  readonly kind: 'range';
+  readonly first: number;
+  readonly end: number;
+  /** Whether they have objects in the newer map; those that do not read as zeros. */
+  readonly allocated: boolean;
+}
+
+export type DiffStep = PageStep | DiffRange;
+type Diff<Result = void> = Generator<DiffStep, Result, Uint8Array | undefined>;
+
+/** Collects neighbours of the same kind into one range. */
+class RangeJoiner {
+  private first = 0;
+  private end = 0;
+  private allocated = false;
+
+  /** Adds a block, in ascending order. Returns the range before, when the block does not continue it. */
+  add(index: number, allocated: boolean): DiffRange | null {
+    if (index === this.end && allocated === this.allocated && this.end > this.first) {
+      this.end++;
+      return null;
+    }
+    const before = this.take();
+    this.first = index;
+    this.end = index + 1;
+    this.allocated = allocated;
+    return before;
+  }
+
+  take(): DiffRange | null {
+    if (this.end === this.first) return null;
+    const range: DiffRange = { kind: 'range', first: this.first, end: this.end, allocated: this.allocated };
+    this.first = this.end;
+    return range;
+  }
+}
+
+/** Yields pages to read, answered with their bytes, and the ranges that differ between `older` and `newer`, ascending. */
+export function* diffMaps(older: PageRef | null, newer: PageRef | null): Diff {
+  if (samePage(older, newer)) return;
+  const ranges = new RangeJoiner();
+  const from = older === null ? null : yield* load(older, null, 0);
+  const to = newer === null ? null : yield* load(newer, null, 0);
+  yield* diffRoots(older, from, to, newer, ranges);
+  const last = ranges.take();
+  if (last !== null) yield last;
+}
+
+/** Brings roots of different height to the same: the lower tree is where the higher one has its first child. */
+function* diffRoots(fromRef: PageRef | null, from: Page | null, to: Page | null, toRef: PageRef | null, ranges: RangeJoiner): Diff {
+  if (samePage(fromRef, toRef)) return;
+  const higher = from instanceof Inner && from.level > (to?.level ?? -1) ? from : to instanceof Inner && to.level > (from?.level ?? -1) ? to : null;
+  if (from === null || to === null || higher === null) {
+    yield* diffPages(from, to, ranges);
+    return;
+  }
+  const first = higher.children[0] ?? null;
+  if (higher === from) {
+    const child = first === null || samePage(first, toRef) ? null : yield* load(first, higher.level - 1, 0);
+    yield* diffRoots(first, child, to, toRef, ranges);
+  } else {
+    const child = first === null || samePage(first, fromRef) ? null : yield* load(first, higher.level - 1, 0);
+    yield* diffRoots(fromRef, from, child, first, ranges);
+  }
+  for (let slot = 1; slot < higher.children.length; slot++) {
+    const child = higher.children[slot] ?? null;
+    yield* diffRefs(higher === from ? child : null, higher === to ? child : null, higher.level - 1, higher.firstOf(slot), ranges);
+  }
+}
+
+function* diffRefs(fromRef: PageRef | null, toRef: PageRef | null, level: number, first: number, ranges: RangeJoiner): Diff {
+  if (samePage(fromRef, toRef)) return;
+  const from = fromRef === null ? null : yield* load(fromRef, level, first);
+  const to = toRef === null ? null : yield* load(toRef, level, first);
+  yield* diffPages(from, to, ranges);
+}
+
+/** Two pages of the same place, or one and nothing. */
+function* diffPages(from: Page | null, to: Page | null, ranges: RangeJoiner): Diff {
+  const one = from ?? to;
+  if (one === null) return;
+  if (one instanceof Leaf) {
+    for (const range of diffLeaves(from as Leaf | null, to as Leaf | null, one.first, ranges)) yield range;
+    return;
+  }
+  for (let slot = 0; slot < one.children.length; slot++) {
+    const fromChild = (from as Inner | null)?.children[slot] ?? null;
+    const toChild = (to as Inner | null)?.children[slot] ?? null;
+    yield* diffRefs(fromChild, toChild, one.level - 1, one.first + slot * spanOf(one.level - 1), ranges);
+  }
+}
+
+function diffLeaves(from: Leaf | null, to: Leaf | null, first: number, ranges: RangeJoiner): DiffRange[] {
+  const done: DiffRange[] = [];
+  const next = (slot: number) => Math.min(from?.next(slot) ?? LEAF_FANOUT, to?.next(slot) ?? LEAF_FANOUT);
+  for (let slot = next(0); slot < LEAF_FANOUT; slot = next(slot + 1)) {
+    const before = from?.get(slot) ?? 0;
+    const after = to?.get(slot) ?? 0;
+    if (before === after && (before !== LAYERED || (from !== null && to !== null && sameLayered(from.layered(slot), to.layered(slot))))) continue;
+    const range = ranges.add(first + slot, after !== 0);
+    if (range !== null) done.push(range);
+  }
+  return done;
+}
+
+function* load(ref: PageRef, level: number | null, first: number): Diff<Page> {
+  const bytes = yield { kind: 'page', page: { ...ref, level, first } };
+  assert(bytes !== undefined, 'a page step is answered with the bytes of the page');
+  const page = decodePage(ref, bytes);
+  if (level === null) expectRoot(ref, page);
+  else expectPlace(ref, page, level, first);
+  return page;
+}
