@@ -34,9 +34,16 @@ export abstract class VolumeIo {
 
   /** For the device that has the I/O: the next one in a queue. */
   next: VolumeIo | null = null;
+  /** For the device: one block's part of a larger I/O. */
+  part = false;
 
   /** Called exactly once for each submission, perhaps before `submit` returns, in any order among I/Os. Null means success. */
   abstract done(error: ArchipelagoError | null): void;
+
+  /** For the device: its owner has moved before the answer. True when whoever submitted the I/O takes it back to send it again. */
+  moved(): boolean {
+    return false;
+  }
 }
 
 /** A run of bytes with one allocation state. */

@@ -1,0 +1,435 @@
+/**
+ * The map of a volume that this node owns: the tree in memory, its journal and its header in the store.
+ *
+ * Everything between two awaits is one step. Changes reach the tree only after their journal frame was appended, so the tree never shows
+ * what a crash of this process would take back.
+ */
+import { ArchipelagoError, assert, type Epoch, type Generation, type Log, type VolumeId } from '../base/index.ts';
+import { type BlockStore, type StoreWaiter, storeCall, type Takeover, type VolumeStore } from '../blocker/index.ts';
+import type { Fold } from './core/fold.ts';
+import { decodeHeader, encodeHeader } from './core/header.ts';
+import { FrameWriter, type JournalTail } from './core/journal.ts';
+import { applyNaming, firstLiveState, isLive, type LiveState } from './core/live.ts';
+import type { PageCache } from './core/page-cache.ts';
+import { decodeSegments } from './core/replay.ts';
+import type { MapChange, PageRef, VolumeHeader } from './core/types.ts';
+import { PagedTree } from './paged-tree.ts';
+
+/** Journal bytes after which a fold starts by itself; replay after a crash reads a small multiple of it at most. */
+const FOLD_AFTER_BYTES = 1 << 20;
+/** Page writes under way at a time during a fold. */
+const PAGE_WRITES = 8;
+const NOTHING = new Uint8Array(0);
+
+/** Told once a recorded change is in the journal and in the tree; with an error, it is in neither. */
+export interface RecordWaiter {
+  recorded(error: ArchipelagoError | null): void;
+}
+
+export interface OpenMapOptions {
+  readonly blockStore: BlockStore;
+  readonly takeover: Takeover;
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  /** Where the map starts when there is no header: a clone's snapshot. */
+  readonly initialRoot: PageRef | null;
+  /**
+   * How new objects and pages are named: by a generation given out with this epoch, or, after a clean handover, as the owner before did,
+   * who tells how many pages it has named.
+   */
+  readonly naming: { readonly generation: Generation } | { readonly nextPageSequence: number };
+  /** Tells whether unsynced journal frames can be trusted: they count under the boot that wrote them. */
+  readonly bootId: string;
+  /** Of the process: bounds the memory that the pages of all its maps take. */
+  readonly cache: PageCache;
+  readonly log: Log;
+}
+
+/** What a snapshot's cut yields. */
+export interface Cut {
+  readonly root: PageRef | null;
+  /** Resolves when the root, all it refers to and the header are durable. */
+  readonly durable: Promise<void>;
+}
+
+interface UnfinishedFold {
+  readonly fold: Fold;
+  readonly header: VolumeHeader;
+}
+
+/** What goes into one journal frame. */
+interface Batch {
+  readonly changes: MapChange[];
+  readonly waiters: (RecordWaiter | null)[];
+  mark: Mark | null;
+}
+
+/** Asks for a mark: the first `covered` frames of `writer`'s segment, and all segments before it, were synced with what they speak of. */
+interface Mark {
+  readonly writer: FrameWriter;
+  readonly covered: number;
+  readonly waiter: RecordWaiter;
+}
+
+const newBatch = (): Batch => ({ changes: [], waiters: [], mark: null });
+
+export class OpenMap implements StoreWaiter {
+  readonly store: VolumeStore;
+  readonly pages: PagedTree;
+  private readonly options: OpenMapOptions;
+
+  private live: LiveState;
+  private writer: FrameWriter;
+  /** Where the journal ends without the frame being appended. */
+  private tail: JournalTail | null;
+  /** Frames of the present segment that are known to survive a power failure. */
+  private markedFrames = 0;
+  /** Frames before the present segment may still need a mark. */
+  private unmarkedBefore: boolean;
+
+  private pending: Batch = newBatch();
+  private appending: Batch | null = null;
+  private scheduled = false;
+  private boundaryWaiters: (() => void)[] = [];
+
+  private maintenance: Promise<void> = Promise.resolve();
+  /** A fold whose pages or header could not be written yet; it goes first at the next try. */
+  private unfinishedFold: UnfinishedFold | null = null;
+  private foldWanted = false;
+  private flushRunning: Promise<void> | null = null;
+  private flushNext: Promise<void> | null = null;
+  private failure: ArchipelagoError | null = null;
+
+  private constructor(options: OpenMapOptions, header: VolumeHeader, replay: { tail: JournalTail | null; nextSegment: number }) {
+    this.options = options;
+    this.store = options.takeover.store;
+    this.pages = new PagedTree(options.blockStore, header.root, options.cache);
+    this.live = header;
+    this.tail = replay.tail;
+    this.unmarkedBefore = replay.tail !== null;
+    this.writer = this.newWriter(replay.nextSegment);
+  }
+
+  /** Reads header and journal as the takeover found them and replays what is not folded. Fails with `corrupt` rather than guess. */
+  static async open(options: OpenMapOptions): Promise<OpenMap> {
+    const { takeover, naming, volume, epoch, bootId } = options;
+    const header = takeover.header ? decodeHeader(takeover.header, volume).header : firstHeader(options);
+    const replay = decodeSegments(takeover.segments, { volume, epoch, bootId, fromSegment: header.segment });
+    if (replay.torn || replay.droppedRecords > 0) {
+      options.log.warn({ cutAt: replay.cutAt, droppedRecords: replay.droppedRecords }, 'the journal ends in what was never flushed: leaving it out');
+    }
+    const map = new OpenMap(options, header, replay);
+    for (const change of replay.changes) await map.replay(change);
+    if ('generation' in naming) map.startNaming(naming.generation, false);
+    else map.live = { ...map.live, nextPageSequence: Math.max(map.live.nextPageSequence, naming.nextPageSequence) };
+    if (replay.changes.length > 0) map.scheduleFold();
+    return map;
+  }
+
+  private newWriter(segment: number): FrameWriter {
+    const { volume, epoch, bootId } = this.options;
+    return new FrameWriter({ volume, epoch, segment, bootId, predecessor: this.tail });
+  }
+
+  /** True when objects of this generation may be written in place. */
+  isLive(generation: Generation): boolean {
+    return isLive(this.live, generation);
+  }
+
+  /** What new objects are named by. */
+  get naming(): Generation {
+    return this.live.namingGeneration;
+  }
+
+  /** For the next owner: pages named so far, finished or not. Only after everything was drained. */
+  get pageSequence(): number {
+    return this.live.nextPageSequence;
+  }
+
+  /** Why the volume serves no more, or null. */
+  get failed(): ArchipelagoError | null {
+    return this.failure;
+  }
+
+  /**
+   * Records a change whose data is in the store. Records of one turn share a frame, and those that come while the store is busy share the
+   * next one. The waiter is told after this call has returned.
+   */
+  record(change: MapChange, waiter: RecordWaiter | null): void {
+    this.pending.changes.push(change);
+    this.pending.waiters.push(waiter);
+    this.schedule();
+  }
+
+  /** As `record`, as a promise. */
+  recordChange(change: MapChange): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.record(change, { recorded: (error) => (error ? reject(error) : resolve()) });
+    });
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.appending) return;
+    this.scheduled = true;
+    queueMicrotask(() => {
+      this.scheduled = false;
+      this.append();
+    });
+  }
+
+  private append(): void {
+    assert(this.appending === null, 'appends of one volume are made one at a time');
+    const batch = this.pending;
+    this.pending = newBatch();
+    this.appending = batch;
+    if (this.failure) return this.appendEnded(batch, 0, this.failure);
+    const { writer } = this;
+    writer.begin();
+    for (const change of batch.changes) writer.add(change);
+    // A mark that was asked for in an older segment is not written; who asked notices and asks again.
+    const bytes = writer.finish(batch.mark?.writer === writer ? batch.mark.covered : null);
+    if (this.store.appendJournal(writer.identity.segment, writer.start, bytes, this)) this.appended();
+  }
+
+  /** The store has answered an append. */
+  storeDone(error: ArchipelagoError | null): void {
+    if (error) void this.appendFailed(error);
+    else this.appended();
+  }
+
+  private appended(): void {
+    const batch = this.appending;
+    assert(batch !== null, 'the store answered an append that is under way');
+    this.tail = this.writer.tail;
+    for (let i = 0; i < batch.changes.length; i++) {
+      const change = batch.changes[i] as MapChange;
+      if (change.kind !== 'naming' && this.pages.tree.apply(change) !== null) {
+        // The page was evicted between the look-up and now. Nothing is appended until the rest is applied, in order.
+        void this.applyRest(batch, i);
+        return;
+      }
+      batch.waiters[i]?.recorded(null);
+    }
+    this.appendEnded(batch, batch.changes.length, null);
+  }
+
+  private async applyRest(batch: Batch, from: number): Promise<void> {
+    for (let i = from; i < batch.changes.length; i++) {
+      try {
+        const change = batch.changes[i] as MapChange;
+        if (change.kind !== 'naming') await this.pages.apply(change);
+      } catch (error) {
+        // It is in the journal and not in the tree: only a new owner, who replays, may go on.
+        this.fail(ArchipelagoError.from(error, 'apply a recorded change'));
+        return this.appendEnded(batch, i, this.failure);
+      }
+      batch.waiters[i]?.recorded(null);
+    }
+    this.appendEnded(batch, batch.changes.length, null);
+  }
+
+  /**
+   * The frame may be on disk all the same. Before anyone hears of the failure the journal is cut, so that no replay finds it. Where even that
+   * fails, only a takeover can tell, so the volume stops here.
+   */
+  private async appendFailed(error: ArchipelagoError): Promise<void> {
+    const batch = this.appending;
+    assert(batch !== null, 'the store answered an append that is under way');
+    try {
+      await storeCall((waiter) => this.store.appendJournal(this.writer.identity.segment, this.writer.start, NOTHING, waiter));
+      this.beginSegment();
+    } catch (cutError) {
+      this.fail(ArchipelagoError.from(cutError, 'cut the journal after a failed append'));
+    }
+    this.appendEnded(batch, 0, this.failure ?? error);
+  }
+
+  /** Tells the waiters from `from` on, if there is an error to tell, and goes on with what has come meanwhile. */
+  private appendEnded(batch: Batch, from: number, error: ArchipelagoError | null): void {
+    this.appending = null;
+    if (error) for (let i = from; i < batch.waiters.length; i++) batch.waiters[i]?.recorded(error);
+    batch.mark?.waiter.recorded(error);
+    if (this.boundaryWaiters.length > 0) {
+      const waiters = this.boundaryWaiters;
+      this.boundaryWaiters = [];
+      for (const waiter of waiters) waiter();
+    }
+    if (this.pending.changes.length > 0 || this.pending.mark !== null) this.schedule();
+    if (this.writer.length > FOLD_AFTER_BYTES) this.scheduleFold();
+  }
+
+  /** What is appended from here on goes to a new segment, which says how much counts of the one before. */
+  private beginSegment(): void {
+    this.unmarkedBefore ||= this.writer.frames > this.markedFrames;
+    this.markedFrames = 0;
+    this.writer = this.newWriter(this.writer.identity.segment + 1);
+  }
+
+  private async replay(change: MapChange): Promise<void> {
+    if (change.kind === 'naming') this.live = applyNaming(this.live, change);
+    else await this.pages.apply(change);
+  }
+
+  private startNaming(generation: Generation, closeOthers: boolean): void {
+    const change = { kind: 'naming', generation, closeOthers } as const;
+    this.live = applyNaming(this.live, change);
+    this.record(change, null);
+  }
+
+  /** Makes durable every change and every write that was answered before the call. Calls that come while one runs share the next. */
+  flush(): Promise<void> {
+    if (!this.flushRunning) {
+      this.flushRunning = this.flushNow().finally(() => {
+        this.flushRunning = null;
+      });
+      return this.flushRunning;
+    }
+    const startNext = (): Promise<void> => {
+      this.flushNext = null;
+      return this.flush();
+    };
+    this.flushNext ??= this.flushRunning.then(startNext, startNext);
+    return this.flushNext;
+  }
+
+  private async flushNow(): Promise<void> {
+    for (;;) {
+      if (this.failure) throw this.failure;
+      const { writer } = this;
+      // Frames appended while the sync runs are not covered by it: the mark says so.
+      const covered = writer.frames;
+      await this.syncOrStop(() => this.store.sync());
+      if (covered <= this.markedFrames && !this.unmarkedBefore) return;
+      await this.appendMark(writer, covered);
+      if (writer !== this.writer) continue;
+      await this.syncOrStop(() => this.store.syncJournal());
+      this.markedFrames = Math.max(this.markedFrames, covered);
+      this.unmarkedBefore = false;
+      return;
+    }
+  }
+
+  /** A failed sync leaves unknown what is durable, and asking again proves nothing: the page cache may have dropped what it could not write. */
+  private async syncOrStop(sync: () => Promise<void>): Promise<void> {
+    try {
+      await sync();
+    } catch (error) {
+      const failure = ArchipelagoError.from(error, 'sync');
+      this.fail(failure);
+      throw failure;
+    }
+  }
+
+  private appendMark(writer: FrameWriter, covered: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.pending.mark = { writer, covered, waiter: { recorded: (error) => (error ? reject(error) : resolve()) } };
+      this.schedule();
+    });
+  }
+
+  /** Waits for the end of the append that is scheduled or under way. */
+  private boundary(): Promise<void> {
+    if (!this.appending && !this.scheduled) return Promise.resolve();
+    return new Promise((resolve) => this.boundaryWaiters.push(resolve));
+  }
+
+  private scheduleFold(): void {
+    if (this.foldWanted || this.failure) return;
+    this.foldWanted = true;
+    this.fold().catch((error: unknown) => {
+      this.options.log.warn({ error: String(error) }, 'a fold failed; the journal keeps everything, and the next fold tries again');
+    });
+  }
+
+  /** Writes the changed pages and a header that starts there, so that the journal before is no longer needed. */
+  fold(): Promise<void> {
+    return this.exclusive(async () => {
+      this.foldWanted = false;
+      await this.finishFold();
+      await this.settle();
+      this.unfinishedFold = this.capture(null);
+      await this.finishFold();
+    });
+  }
+
+  /**
+   * Closes the live set: from now on new objects are named by `naming`, and nothing else is written in place. The caller has stopped
+   * admitting and has drained before, and may go on as soon as this resolves; the cut is `durable` later.
+   */
+  cut(naming: Generation): Promise<Cut> {
+    return new Promise((resolve, reject) => {
+      this.exclusive(async () => {
+        await this.finishFold();
+        await this.settle();
+        const fold = this.capture(naming);
+        this.unfinishedFold = fold;
+        const durable = this.finishFold();
+        resolve({ root: fold.header.root, durable });
+        // Whoever asked for the cut learns of its failure; here it only ends the turn.
+        await durable.catch(() => undefined);
+      }).catch(reject);
+    });
+  }
+
+  /** Waits until nothing recorded is on its way to the journal. */
+  private async settle(): Promise<void> {
+    while (this.appending || this.scheduled) await this.boundary();
+    if (this.failure) throw this.failure;
+  }
+
+  /** One step: pages and header of exactly what the journal holds up to here; what follows goes to a new segment. */
+  private capture(naming: Generation | null): UnfinishedFold {
+    const fold = this.pages.tree.fold(this.live.namingGeneration, this.live.nextPageSequence);
+    this.live = { ...this.live, nextPageSequence: fold.nextSequence };
+    if (this.writer.frames > 0) this.beginSegment();
+    if (naming !== null) this.startNaming(naming, true);
+    return { fold, header: { root: fold.root, segment: this.writer.identity.segment, ...this.live } };
+  }
+
+  private async finishFold(): Promise<void> {
+    if (!this.unfinishedFold) return;
+    if (this.failure) throw this.failure;
+    const { fold, header } = this.unfinishedFold;
+    for (let at = 0; at < fold.pages.length; at += PAGE_WRITES) {
+      const writes = fold.pages.slice(at, at + PAGE_WRITES).map((page) => this.store.writePage(page.generation, page.sequence, page.bytes));
+      await Promise.all(writes);
+    }
+    // The header must not survive a power failure that its pages, or the data of their entries, do not.
+    await this.syncOrStop(() => this.store.sync());
+    await this.store.writeHeader(encodeHeader(this.options.volume, this.options.epoch, header));
+    this.unfinishedFold = null;
+    this.pages.tree.written(fold);
+    if (this.writer.identity.segment === header.segment) this.unmarkedBefore = false;
+    await this.store.dropSegments(header.segment);
+  }
+
+  private exclusive(work: () => Promise<void>): Promise<void> {
+    const run = this.maintenance.then(work);
+    this.maintenance = run.catch(() => undefined);
+    return run;
+  }
+
+  private fail(error: ArchipelagoError): void {
+    if (this.failure) return;
+    this.failure = error;
+    this.options.log.error({ code: error.code, error: error.message }, 'the volume stops: only a takeover can tell what its store holds');
+  }
+
+  /** Waits for folds, flushes and appends under way, so that nothing of this owner reaches the store afterwards. */
+  async drain(): Promise<void> {
+    await this.maintenance;
+    await this.flushRunning?.catch(() => undefined);
+    while (this.appending || this.scheduled) await this.boundary();
+  }
+
+  /** Ends use. Syncs nothing that was not asked for. */
+  async close(): Promise<void> {
+    await this.drain();
+    await this.store.close();
+  }
+}
+
+function firstHeader(options: OpenMapOptions): VolumeHeader {
+  assert('generation' in options.naming, 'a volume without a header was never handed over');
+  return { root: options.initialRoot, segment: 0, ...firstLiveState(options.naming.generation) };
+}

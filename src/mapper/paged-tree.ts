@@ -1,0 +1,62 @@
+/** A map tree whose pages are read from the store on demand; missing pages are read once however many ask. */
+import type { BlockStore } from '../blocker/index.ts';
+import { BlockMap, MISSING, type MissingPage } from './core/block-map.ts';
+import type { PageCache } from './core/page-cache.ts';
+import type { LayeredEntry, MapChange, PageRef } from './core/types.ts';
+
+export class PagedTree {
+  readonly tree: BlockMap;
+  private readonly store: BlockStore;
+  private readonly loads = new Map<string, Promise<void>>();
+
+  /** `cache` bounds the memory of all trees that share it. */
+  constructor(store: BlockStore, root: PageRef | null, cache: PageCache) {
+    this.store = store;
+    this.tree = new BlockMap(root, cache);
+  }
+
+  /** Entries that are not absent. */
+  get blocks(): number {
+    return this.tree.blocks;
+  }
+
+  /** The generation of a block's object; 0 for none, `LAYERED`, or `MISSING`: then `load` first. */
+  generationOf(index: number): number {
+    return this.tree.generationOf(index);
+  }
+
+  layered(index: number): LayeredEntry {
+    return this.tree.layered(index);
+  }
+
+  /** Loads the pages on the way to `index`. Fails with `corrupt` or `not-found` where a page is damaged or gone. */
+  async load(index: number): Promise<void> {
+    while (this.tree.generationOf(index) === MISSING) await this.loadPage(this.tree.missing(index));
+  }
+
+  /** The next entry at or after `index` that is not absent, or `END`. */
+  async nextAllocated(index: number): Promise<number> {
+    for (;;) {
+      const next = this.tree.nextAllocated(index);
+      if (next !== MISSING) return next;
+      await this.loadPage(this.tree.nextMissing(index));
+    }
+  }
+
+  /** Applies a change, loading what it needs. */
+  async apply(change: Exclude<MapChange, { kind: 'naming' }>): Promise<void> {
+    for (let missing = this.tree.apply(change); missing !== null; missing = this.tree.apply(change)) await this.loadPage(missing);
+  }
+
+  private loadPage(ref: MissingPage): Promise<void> {
+    const key = `${ref.generation}/${ref.sequence}`;
+    const under = this.loads.get(key);
+    if (under) return under;
+    const load = this.store
+      .readPage(ref.generation, ref.sequence)
+      .then((bytes) => this.tree.install(ref, bytes))
+      .finally(() => this.loads.delete(key));
+    this.loads.set(key, load);
+    return load;
+  }
+}

@@ -1,0 +1,42 @@
+/** What volumes need of the process that they live in. One function of `src/node` fills it. */
+import type { Clock, Epoch, Log, VolumeId } from '../base/index.ts';
+import type { BlockStore, ObjectName } from '../blocker/index.ts';
+import type { Command, CommandValues, PageCache } from '../mapper/index.ts';
+import type { Link } from '../net/index.ts';
+import type { Lease } from './lease.ts';
+
+/** The narrow way to the registry. */
+export interface RegistryPort {
+  /**
+   * Resolves when the command was applied, after this process has been told of the records that it changed. It retries until the outcome is
+   * known, however long a quorum is away: who proposed a handover or a snapshot must not go on before. Rejects with the registry's refusal.
+   */
+  propose<Type extends Command['type']>(command: Extract<Command, { type: Type }>): Promise<CommandValues[Type]>;
+}
+
+/** What the owner before has told this process. It counts for one handover only. */
+export interface HandOverState {
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  readonly nextPageSequence: number;
+  readonly unsynced: readonly ObjectName[];
+}
+
+export interface VolumeContext {
+  readonly node: string;
+  /** Of this process: acquisitions name it. */
+  readonly livenessEpoch: () => number;
+  readonly registry: RegistryPort;
+  readonly blockStore: BlockStore;
+  readonly pageCache: PageCache;
+  readonly lease: Lease;
+  readonly bootId: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The bulk link to another node's data process; null for a node that is not known. */
+  readonly linkTo: (node: string) => Link | null;
+  /** The liveness epoch of another node, as the registry has it; null for one that is not known. */
+  readonly livenessOf: (node: string) => number | null;
+  /** How long I/O is held while nobody can serve it, before it fails. */
+  readonly ioTimeoutMs: number;
+}

@@ -1,0 +1,124 @@
+/**
+ * What an owner does to a whole volume: snapshot, handover, release, resize, remove. One at a time for each volume. Each proposes a command
+ * that names its epoch, and stays stopped for what depends on it until the outcome has been applied here.
+ */
+import { ArchipelagoError, type Epoch } from '../base/index.ts';
+import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
+import type { VolumeContext } from './context.ts';
+import type { ServedVolume } from './served-volume.ts';
+import type { Volume } from './volume.ts';
+import { DONE, encodeObjectNames, HAND_OVER, handOverCodec } from './wire.ts';
+
+/** How long an operation waits for the volume to be opened here. */
+const OPEN_TIMEOUT_MS = 10_000;
+/** How long the next owner may take to take its message. */
+const HAND_OVER_TIMEOUT_MS = 2000;
+/** How long a finished handover waits to see the first I/O pass. */
+const SETTLE_TIMEOUT_MS = 5000;
+
+function mapOf(served: ServedVolume) {
+  const { owned } = served;
+  if (!owned) throw new ArchipelagoError('read-only', 'a snapshot does not change');
+  return owned.map;
+}
+
+/** Consistent at the moment when everything that was admitted has been answered; I/O goes on while it is made durable. */
+export function snapshotVolume(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord> {
+  return volume.exclusively(async () => {
+    const served = await volume.own(OPEN_TIMEOUT_MS);
+    const map = mapOf(served);
+    const { id } = volume.record;
+    const { epoch } = served;
+    const generation = await context.registry.propose<'reserveGeneration'>({ type: 'reserveGeneration', id, epoch });
+    // Most of the work while I/O goes on, so that little is left for the cut.
+    await map.fold();
+    const cut = await volume.whileStopped(served, async () => {
+      const taken = await map.cut(generation);
+      served.forgetBlocks();
+      return taken;
+    });
+    await cut.durable;
+    const createdAt = new Date(context.clock.wallMs()).toISOString();
+    return context.registry.propose<'snapshot'>({ type: 'snapshot', id, epoch, name, root: cut.root, createdAt });
+  });
+}
+
+export interface HandOverResult {
+  readonly epoch: Epoch;
+  /** How long the volume admitted no I/O. */
+  readonly pauseMs: number;
+}
+
+/** Gives the volume to another node, whose data process has to be reachable. Nothing is in the store's hands when the entry is proposed. */
+export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<NodeRecord, 'name' | 'livenessEpoch'>): Promise<HandOverResult> {
+  return volume.exclusively(async () => {
+    const served = await volume.own(OPEN_TIMEOUT_MS);
+    const map = mapOf(served);
+    const { id } = volume.record;
+    const next = (served.epoch + 1) as Epoch;
+    const link = context.linkTo(to.name);
+    if (!link) throw new ArchipelagoError('unavailable', `node ${to.name} is not known here`, { hint: 'see `archipelago cluster status`' });
+    await link.waitUp(HAND_OVER_TIMEOUT_MS);
+    // Leaves the new owner a header and almost no journal to read.
+    await map.fold();
+    const startedMs = context.clock.nowMs();
+    const record = await volume.whileStopped(served, async () => {
+      await map.drain();
+      if (map.failed) throw map.failed;
+      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence });
+      const reply = await link.call(HAND_OVER, message, encodeObjectNames(map.store.unsynced()), { timeoutMs: HAND_OVER_TIMEOUT_MS });
+      if (reply.status !== DONE) throw new ArchipelagoError('unavailable', `node ${to.name} did not take the handover`);
+      return context.registry.propose<'handOver'>({ type: 'handOver', id, epoch: served.epoch, to: to.name, toLivenessEpoch: to.livenessEpoch });
+    });
+    await volume.whenAdmitting(SETTLE_TIMEOUT_MS);
+    return { epoch: record.epoch, pauseMs: context.clock.nowMs() - startedMs };
+  });
+}
+
+/** Gives the volume up, with everything synced and folded, so that the next owner finds nothing to do. */
+export function releaseVolume(context: VolumeContext, volume: Volume): Promise<void> {
+  return volume.exclusively(async () => {
+    const served = volume.served;
+    if (!served) return;
+    const map = mapOf(served);
+    await map.fold();
+    await volume.whileStopped(served, async () => {
+      await map.fold();
+      await map.drain();
+      await context.registry.propose<'release'>({ type: 'release', id: volume.record.id, epoch: served.epoch });
+    });
+  });
+}
+
+export function resizeVolume(context: VolumeContext, volume: Volume, sizeBytes: number, shrink: boolean): Promise<VolumeRecord> {
+  return volume.exclusively(async () => {
+    const served = await volume.own(OPEN_TIMEOUT_MS);
+    const { id } = volume.record;
+    const { epoch } = served;
+    return volume.whileStopped(served, async () => {
+      // Growing over space that a shrink has not dropped yet would bring old data back.
+      await volume.dropShrunkSpace(served);
+      await context.registry.propose<'resize'>({ type: 'resize', id, epoch, sizeBytes, shrink });
+      await volume.dropShrunkSpace(served);
+      return volume.record;
+    });
+  });
+}
+
+/** Removes a volume that no client is attached to, here or through `otherClients` at other nodes. */
+export function removeVolume(context: VolumeContext, volume: Volume, otherClients: () => number): Promise<VolumeRecord> {
+  return volume.exclusively(async () => {
+    const served = await volume.own(OPEN_TIMEOUT_MS);
+    const { id, name } = volume.record;
+    return volume.whileStopped(served, async () => {
+      const clients = volume.clients + otherClients();
+      if (clients > 0) {
+        throw new ArchipelagoError('in-use', `volume '${name}' has ${clients} attached client${clients === 1 ? '' : 's'}`, { hint: 'detach them first' });
+      }
+      const record = await context.registry.propose<'remove'>({ type: 'remove', id, epoch: served.epoch });
+      await mapOf(served).drain();
+      await context.blockStore.removeLog(id);
+      return record;
+    });
+  });
+}

@@ -1,0 +1,196 @@
+/**
+ * One session with the node that owns a volume: passes I/O on and answers it when the owner has. A session ends for good when its link goes
+ * down or the owner refuses it; what was under way is then given back, in the order of submission, to be sent again wherever the volume is.
+ * The owner finishes what an older session has in its store before it takes a newer one, so that no first attempt lands over its retry.
+ */
+import { ArchipelagoError, assert, type Epoch, type VolumeId } from '../base/index.ts';
+import type { Completion, Link } from '../net/index.ts';
+import { IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { IoQueue } from './io-queue.ts';
+import { ATTACH, attachCodec, CLIENTS, DETACH, DONE, errorCodec, IO, ioCodec, MOVED } from './wire.ts';
+
+/** How long an owner may take to accept a session before the state of things is looked at anew. */
+const ATTACH_TIMEOUT_MS = 1000;
+
+class RemoteIo implements Completion {
+  io: VolumeIo | null = null;
+  order = 0;
+  private readonly session: RemoteVolume;
+
+  constructor(session: RemoteVolume) {
+    this.session = session;
+  }
+
+  replied(status: number, metadata: Uint8Array, payload: Uint8Array): void {
+    this.session.replied(this, status, metadata, payload);
+  }
+
+  failed(error: ArchipelagoError): void {
+    this.session.failed(this, error);
+  }
+}
+
+export interface RemoteVolumeOptions {
+  readonly link: Link;
+  readonly node: string;
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  /** Grows with each session of this process. */
+  readonly session: number;
+  readonly clients: number;
+  /** The session is over; `unanswered` is in the order of submission. Called once, when nothing is under way any more. */
+  readonly ended: (unanswered: VolumeIo[]) => void;
+}
+
+export class RemoteVolume {
+  readonly node: string;
+  readonly epoch: Epoch;
+  private readonly options: RemoteVolumeOptions;
+  private readonly link: Link;
+  private readonly request = { session: 0, kind: 0, offset: 0, length: 0, fua: false };
+  private readonly idle: RemoteIo[] = [];
+  private readonly returned: RemoteIo[] = [];
+  private readonly waiting = new IoQueue();
+  private readonly unsubscribe: (() => void)[];
+  private clients: number;
+  private outstanding = 0;
+  private nextOrder = 0;
+  private state: 'opening' | 'open' | 'ending' | 'ended' = 'opening';
+
+  constructor(options: RemoteVolumeOptions) {
+    this.options = options;
+    this.node = options.node;
+    this.epoch = options.epoch;
+    this.link = options.link;
+    this.clients = options.clients;
+    this.request.session = options.session;
+    this.unsubscribe = [this.link.onWritable(() => this.sendWaiting()), this.link.onDown(() => this.end())];
+  }
+
+  /** Opens the session. Rejects when the owner cannot be reached or does not accept it now; the session is over then. */
+  async open(): Promise<void> {
+    try {
+      await this.link.waitUp(ATTACH_TIMEOUT_MS);
+      const { volume, epoch, session } = this.options;
+      const message = attachCodec.encode({ volume, epoch, session, clients: this.clients });
+      const reply = await this.link.call(ATTACH, message, null, { timeoutMs: ATTACH_TIMEOUT_MS });
+      if (reply.status !== DONE) throw new ArchipelagoError('stale-epoch', `node ${this.node} does not own the volume under epoch ${epoch}`);
+      if (this.state !== 'opening') throw new ArchipelagoError('unavailable', `the link to node ${this.node} went down`);
+      this.state = 'open';
+    } catch (error) {
+      this.end();
+      throw error;
+    }
+  }
+
+  submit(io: VolumeIo): void {
+    if (this.state === 'open' && this.waiting.empty && this.fits(io)) this.send(io);
+    else this.waiting.push(io);
+  }
+
+  private fits(io: VolumeIo): boolean {
+    const change = io.kind === IO_WRITE;
+    return this.link.canRequest(change ? io.length : 0, io.kind === IO_READ ? io.length : 0);
+  }
+
+  private send(io: VolumeIo): void {
+    const { request } = this;
+    request.kind = io.kind;
+    request.offset = io.offset;
+    request.length = io.length;
+    request.fua = io.fua;
+    const remote = this.idle.pop() ?? new RemoteIo(this);
+    remote.io = io;
+    remote.order = this.nextOrder++;
+    this.outstanding++;
+    this.link.request(IO, ioCodec.encode(request), io.kind === IO_WRITE ? io.data : null, remote, io.kind === IO_READ ? io.length : 0);
+  }
+
+  private sendWaiting(): void {
+    while (this.state === 'open') {
+      const io = this.waiting.first;
+      if (io === null || !this.fits(io)) return;
+      this.waiting.shift();
+      this.send(io);
+    }
+  }
+
+  /** For a `RemoteIo`: the owner has answered. */
+  replied(remote: RemoteIo, status: number, metadata: Uint8Array, payload: Uint8Array): void {
+    const { io } = remote;
+    assert(io !== null, 'an answer belongs to an I/O under way');
+    if (status === MOVED) return this.giveBack(remote);
+    this.outstanding--;
+    remote.io = null;
+    this.idle.push(remote);
+    if (status === DONE) {
+      if (io.kind === IO_READ) {
+        assert(payload.byteLength === io.length, 'the owner answers a read with all its bytes');
+        io.data.set(payload);
+      }
+      io.done(null);
+    } else {
+      io.done(ArchipelagoError.fromBody(errorCodec.decode(metadata)));
+    }
+    if (this.state === 'ending') this.tryEnd();
+    else if (!this.waiting.empty) this.sendWaiting();
+  }
+
+  /** For a `RemoteIo`: the link went down, or the owner could not even look at it. */
+  failed(remote: RemoteIo, error: ArchipelagoError): void {
+    if (error.code === 'unavailable') return this.giveBack(remote);
+    const { io } = remote;
+    assert(io !== null, 'an answer belongs to an I/O under way');
+    this.outstanding--;
+    remote.io = null;
+    this.idle.push(remote);
+    io.done(error);
+    if (this.state === 'ending') this.tryEnd();
+  }
+
+  /** Keeps an I/O that the owner may or may not have done, or has refused, for whoever comes after this session. */
+  private giveBack(remote: RemoteIo): void {
+    this.outstanding--;
+    this.returned.push(remote);
+    if (this.state === 'ending') this.tryEnd();
+    else this.end();
+  }
+
+  /** Tells the owner how many clients there are here now. */
+  setClients(clients: number): void {
+    if (clients === this.clients) return;
+    this.clients = clients;
+    if (this.state === 'open') this.tell(CLIENTS);
+  }
+
+  /** Tells the owner that the clients are gone. Nothing may be under way. */
+  close(): void {
+    this.clients = 0;
+    if (this.state === 'open') this.tell(DETACH);
+    this.end();
+  }
+
+  private tell(type: number): void {
+    const { volume, epoch, session } = this.options;
+    const message = attachCodec.encode({ volume, epoch, session, clients: this.clients });
+    // An owner that does not hear it learns the same when the link goes, or at the next attach.
+    this.link.call(type, message, null, { timeoutMs: ATTACH_TIMEOUT_MS }).catch(() => undefined);
+  }
+
+  /** Sends nothing more; what the owner still answers is answered. */
+  end(): void {
+    if (this.state === 'ending' || this.state === 'ended') return;
+    this.state = 'ending';
+    for (const end of this.unsubscribe) end();
+    this.tryEnd();
+  }
+
+  private tryEnd(): void {
+    if (this.outstanding > 0) return;
+    this.state = 'ended';
+    const unanswered = this.returned.sort((a, b) => a.order - b.order).map((remote) => remote.io as VolumeIo);
+    for (let io = this.waiting.shift(); io !== null; io = this.waiting.shift()) unanswered.push(io);
+    this.options.ended(unanswered);
+  }
+}
+

@@ -1,0 +1,360 @@
+/**
+ * A volume or snapshot served by this process: splits I/O into blocks, keeps overlapping operations in order, reads and writes objects.
+ *
+ * The common cases, a read or an overwrite of up to one block whose object is open, take no promise, closure or allocation. Whatever changes
+ * a map entry happens once in a block's life and is written for reading (`entry-change.ts`).
+ */
+import { ArchipelagoError, assert, type Epoch, type Generation } from '../base/index.ts';
+import { type BlockStore, storeCall } from '../blocker/index.ts';
+import { END, LAYERED, MISSING, type OpenMap, type PagedTree } from '../mapper/index.ts';
+import { Block } from './block.ts';
+import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { changeEntry } from './entry-change.ts';
+import { isPresent, readComposed } from './layers.ts';
+import type { Lease } from './lease.ts';
+import { Split, type SplitOwner } from './split.ts';
+import { StoreTask } from './store-task.ts';
+
+/** Blocks remembered for each volume; each holds up to two open objects. */
+const MAX_BLOCKS = 4096;
+
+export interface ServedVolumeOptions {
+  readonly blockStore: BlockStore;
+  readonly pages: PagedTree;
+  /** Null for a snapshot: nothing changes, and no lease is needed. */
+  readonly owned: { readonly map: OpenMap; readonly epoch: Epoch; readonly lease: Lease } | null;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+}
+
+export class ServedVolume implements SplitOwner {
+  readonly owned: ServedVolumeOptions['owned'];
+  readonly pages: PagedTree;
+  readonly blockSizeBytes: number;
+  sizeBytes: number;
+  private readonly blockStore: BlockStore;
+  private readonly blocks = new Map<number, Block>();
+  private readonly idleTasks: StoreTask[] = [];
+  private readonly idleSplits: Split[] = [];
+  /** Admitted and not answered yet; the parts of a split one count as one. */
+  private inFlight = 0;
+  private admitting = true;
+  private drainWaiters: (() => void)[] = [];
+  /** Set when the ownership has ended: takes back what was submitted under it. */
+  private revoked: ((io: VolumeIo) => void) | null = null;
+  /** Done by the store while the lease was over. They are answered when it is extended. */
+  private unanswered: { io: VolumeIo; error: ArchipelagoError | null }[] = [];
+
+  constructor(options: ServedVolumeOptions) {
+    this.blockStore = options.blockStore;
+    this.pages = options.pages;
+    this.owned = options.owned;
+    this.sizeBytes = options.sizeBytes;
+    this.blockSizeBytes = options.blockSizeBytes;
+  }
+
+  /** Takes an I/O within the volume's bounds, and only while `admits`: otherwise the caller keeps it. */
+  submit(io: VolumeIo): void {
+    assert(this.admitting, 'I/O is submitted only while the volume admits it');
+    this.inFlight++;
+    if (io.kind === IO_FLUSH) {
+      this.answerDurable(io);
+      return;
+    }
+    const index = Math.floor(io.offset / this.blockSizeBytes);
+    const start = io.offset - index * this.blockSizeBytes;
+    if (start + io.length <= this.blockSizeBytes) this.submitToBlock(io, index, start);
+    else (this.idleSplits.pop() ?? new Split(this)).start(io);
+  }
+
+  get admits(): boolean {
+    return this.admitting;
+  }
+
+  /** Of the ownership; only of a volume. */
+  get epoch(): Epoch {
+    assert(this.owned !== null, 'a snapshot has no epoch');
+    return this.owned.epoch;
+  }
+
+  /** From here on nothing is admitted; resolves when all that was admitted has been answered. */
+  stopAdmitting(): Promise<void> {
+    this.admitting = false;
+    return new Promise((resolve) => {
+      if (this.inFlight === 0) resolve();
+      else this.drainWaiters.push(resolve);
+    });
+  }
+
+  /**
+   * Ends service for good, without an answer to what is under way: what was submitted under an epoch is answered only under that epoch.
+   * `takeBack` gets each such I/O when the store is done with it; resolves after the last.
+   */
+  async revoke(takeBack: (io: VolumeIo) => void): Promise<void> {
+    this.revoked = takeBack;
+    this.answerHeld();
+    await this.stopAdmitting();
+  }
+
+  resumeAdmitting(): void {
+    this.admitting = true;
+  }
+
+  /** One block's worth of I/O: a whole one or a part. */
+  submitToBlock(io: VolumeIo, index: number, start: number): void {
+    let block = this.blocks.get(index);
+    if (block === undefined) {
+      const generation = this.pages.generationOf(index);
+      if (generation === 0 && io.kind !== IO_WRITE) {
+        if (io.kind === IO_READ) io.data.fill(0);
+        this.complete(io, null);
+        return;
+      }
+      block = this.remember(index, generation);
+    }
+    block.used = true;
+    if (block.mustWait(io, start)) block.queue.push(io);
+    else this.startOn(block, io, start);
+  }
+
+  /** Starts an I/O that nothing before it conflicts with. */
+  private startOn(block: Block, io: VolumeIo, start: number): void {
+    if (this.changesEntry(block, io, start)) {
+      if (!block.quiet) return block.queue.push(io);
+      block.exclusive = true;
+      changeEntry(this, block, { start, length: io.length, data: io.kind === IO_WRITE ? io.data : null }).then(
+        () => this.entryChanged(block, io, null),
+        (error: unknown) => this.entryChanged(block, io, ArchipelagoError.from(error, `block ${block.index}`)),
+      );
+      return;
+    }
+    const { object, writable } = block;
+    if (object === null) {
+      if (io.kind === IO_READ) io.data.fill(0);
+      this.complete(io, null);
+      return;
+    }
+    const task = this.takeTask(block, io, start, io.kind !== IO_READ);
+    if (io.kind === IO_READ) {
+      if (block.layered !== null && !isPresent(block.layered, start, io.length, this.blockSizeBytes)) this.readLayered(block, io, start, task);
+      else if (object.read(start, io.data, task)) this.endTask(task, null);
+      return;
+    }
+    assert(writable !== null, 'what is changed in place is writable');
+    if (io.kind === IO_WRITE ? writable.write(start, io.data, task) : writable.zero(start, io.length, task)) this.endTask(task, null);
+  }
+
+  /** True when the map's entry changes with this I/O: first writes, new sub-blocks, and zeros over the whole block. */
+  private changesEntry(block: Block, io: VolumeIo, start: number): boolean {
+    if (io.kind === IO_READ) return false;
+    if (block.object === null) return io.kind === IO_WRITE;
+    if (block.writable === null) return true;
+    if (block.layered !== null && !isPresent(block.layered, start, io.length, this.blockSizeBytes)) return true;
+    return io.kind !== IO_WRITE && this.coversBlock(block.index, start, io.length);
+  }
+
+  /** True when the range reaches from the block's start to its end, or to the end of the volume. */
+  coversBlock(index: number, start: number, length: number): boolean {
+    return start === 0 && length >= Math.min(this.blockSizeBytes, this.sizeBytes - index * this.blockSizeBytes);
+  }
+
+  private readLayered(block: Block, io: VolumeIo, start: number, task: StoreTask): void {
+    const { object, base, layered } = block;
+    assert(object !== null && base !== null && layered !== null, 'a layered block has both objects');
+    readComposed(object, base, layered, start, io.data, this.blockSizeBytes).then(
+      () => this.endTask(task, null),
+      (error: unknown) => this.endTask(task, ArchipelagoError.from(error, `block ${block.index}`)),
+    );
+  }
+
+  private entryChanged(block: Block, io: VolumeIo, error: ArchipelagoError | null): void {
+    block.exclusive = false;
+    this.complete(io, this.describe(block, error));
+    this.runQueue(block);
+  }
+
+  private takeTask(block: Block, io: VolumeIo, start: number, changes: boolean): StoreTask {
+    const task = this.idleTasks.pop() ?? new StoreTask(this);
+    task.block = block;
+    task.io = io;
+    task.startBytes = start;
+    task.endBytes = start + io.length;
+    task.changes = changes;
+    block.begin(task);
+    return task;
+  }
+
+  /** The store has answered an operation, at once or later. */
+  endTask(task: StoreTask, error: ArchipelagoError | null): void {
+    const { block, io } = task;
+    assert(block !== null && io !== null, 'a task that ends was taken');
+    block.end(task);
+    task.block = null;
+    task.io = null;
+    this.idleTasks.push(task);
+    this.complete(io, error === null ? null : this.describe(block, error));
+    if (!block.queue.empty) this.runQueue(block);
+  }
+
+  /** A missing object that the map mentions is damage, never zeros. */
+  private describe(block: Block, error: ArchipelagoError | null): ArchipelagoError | null {
+    if (error?.code !== 'not-found') return error;
+    return new ArchipelagoError('corrupt', `block ${block.index}: the map names an object that is missing: ${error.message}`, { cause: error });
+  }
+
+  private runQueue(block: Block): void {
+    for (let io = block.queue.first; io !== null && !block.exclusive; io = block.queue.first) {
+      const start = io.offset - block.index * this.blockSizeBytes;
+      if (block.conflicts(start, start + io.length, io.kind !== IO_READ)) return;
+      // A change of the entry needs the block for itself; it stays at the head until the others have ended.
+      if (this.changesEntry(block, io, start) && !block.quiet) return;
+      block.queue.shift();
+      this.startOn(block, io, start);
+    }
+  }
+
+  private remember(index: number, generation: number): Block {
+    if (this.blocks.size >= MAX_BLOCKS) this.forgetUnused();
+    const block = new Block(index);
+    this.blocks.set(index, block);
+    if (generation === MISSING) {
+      block.exclusive = true;
+      this.pages.load(index).then(
+        () => this.loaded(block),
+        (error: unknown) => this.loadFailed(block, ArchipelagoError.from(error, `map of block ${index}`)),
+      );
+    } else {
+      this.adoptEntry(block, generation);
+    }
+    return block;
+  }
+
+  private loaded(block: Block): void {
+    const generation = this.pages.generationOf(block.index);
+    assert(generation !== MISSING, 'a page that was just loaded is there');
+    this.adoptEntry(block, generation);
+    block.exclusive = false;
+    this.runQueue(block);
+  }
+
+  private loadFailed(block: Block, error: ArchipelagoError): void {
+    this.blocks.delete(block.index);
+    for (let io = block.queue.shift(); io !== null; io = block.queue.shift()) this.complete(io, error);
+  }
+
+  private adoptEntry(block: Block, generation: number): void {
+    if (generation === 0) return;
+    const layered = generation === LAYERED ? this.pages.layered(block.index) : null;
+    const own = layered?.generation ?? (generation as Generation);
+    block.layered = layered;
+    if (layered) block.base = this.blockStore.immutableObject(layered.base, block.index);
+    if (this.owned?.map.isLive(own)) {
+      block.writable = this.owned.map.store.object(own, block.index);
+      block.object = block.writable;
+    } else {
+      block.object = this.blockStore.immutableObject(own, block.index);
+    }
+  }
+
+  /** Second chance: blocks used since the last round stay for one more. */
+  private forgetUnused(): void {
+    for (const [index, block] of this.blocks) {
+      if (block.idle && !block.used) {
+        block.releaseObjects();
+        this.blocks.delete(index);
+      }
+      block.used = false;
+    }
+  }
+
+  /** Answers a whole I/O, or passes the end of a part on. */
+  private complete(io: VolumeIo, error: ArchipelagoError | null): void {
+    if (io.part) io.done(error);
+    else if (io.fua && error === null && io.kind !== IO_READ) this.answerDurable(io);
+    else this.answer(io, error);
+  }
+
+  splitDone(split: Split, io: VolumeIo, error: ArchipelagoError | null): void {
+    this.idleSplits.push(split);
+    this.complete(io, error);
+  }
+
+  private answerDurable(io: VolumeIo): void {
+    if (!this.owned) return this.answer(io, null);
+    this.owned.map.flush().then(
+      () => this.answer(io, null),
+      (error: unknown) => this.answer(io, ArchipelagoError.from(error, 'flush')),
+    );
+  }
+
+  /** The last step before a client hears anything: after the store has answered, the lease must still hold. */
+  private answer(io: VolumeIo, error: ArchipelagoError | null): void {
+    if (this.owned && !this.revoked && !this.owned.lease.valid) {
+      if (this.unanswered.length === 0) this.owned.lease.whenExtended(() => this.answerHeld());
+      this.unanswered.push({ io, error });
+      return;
+    }
+    this.inFlight--;
+    if (this.revoked) this.revoked(io);
+    else io.done(error);
+    if (this.inFlight === 0 && !this.admitting) {
+      const waiters = this.drainWaiters;
+      this.drainWaiters = [];
+      for (const waiter of waiters) waiter();
+    }
+  }
+
+  private answerHeld(): void {
+    const held = this.unanswered;
+    this.unanswered = [];
+    for (const { io, error } of held) this.answer(io, error);
+  }
+
+  /** Allocation by blocks, from `offsetBytes` on; at least one extent. */
+  async extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
+    const end = Math.min(offsetBytes + lengthBytes, this.sizeBytes);
+    const extents: { lengthBytes: number; allocated: boolean }[] = [];
+    for (let at = offsetBytes; at < end; ) {
+      const index = Math.floor(at / this.blockSizeBytes);
+      const next = await this.pages.nextAllocated(index);
+      const allocated = next === index;
+      const to = Math.min(end, allocated ? (index + 1) * this.blockSizeBytes : next === END ? end : next * this.blockSizeBytes);
+      const last = extents.at(-1);
+      if (last?.allocated === allocated) last.lengthBytes += to - at;
+      else extents.push({ lengthBytes: to - at, allocated });
+      at = to;
+    }
+    return extents;
+  }
+
+  /** Forgets every block's objects and entry. Only while nothing is in flight: after a cut, or at the end. */
+  forgetBlocks(): void {
+    for (const block of this.blocks.values()) {
+      assert(block.idle, 'blocks are forgotten only after a drain');
+      block.releaseObjects();
+    }
+    this.blocks.clear();
+  }
+
+  /** Drops everything from `sizeBytes` on, after a shrink: whole blocks by one change, the rest of the last one by zeros. Only while drained. */
+  async truncate(sizeBytes: number): Promise<void> {
+    const { owned } = this;
+    assert(owned !== null && !this.admitting && this.inFlight === 0, 'a volume is truncated by its owner, drained');
+    this.forgetBlocks();
+    const firstGone = Math.ceil(sizeBytes / this.blockSizeBytes);
+    await owned.map.recordChange({ kind: 'truncate', index: firstGone });
+    const start = sizeBytes % this.blockSizeBytes;
+    if (start === 0) return;
+    const index = firstGone - 1;
+    await this.pages.load(index);
+    const block = this.remember(index, this.pages.generationOf(index));
+    if (block.object === null) return;
+    const length = this.blockSizeBytes - start;
+    const { writable } = block;
+    if (writable !== null && block.layered === null) return storeCall((waiter) => writable.zero(start, length, waiter));
+    block.exclusive = true;
+    await changeEntry(this, block, { start, length, data: null }).finally(() => {
+      block.exclusive = false;
+    });
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * The owner's side of forwarded I/O: sessions of other nodes' data processes. A session belongs to one connection and one epoch of the
+ * volume. A node's newer session is accepted only when the store has finished what its older ones had submitted.
+ */
+import { ArchipelagoError, assert, type Epoch, type Log, type VolumeId } from '../base/index.ts';
+import type { Handler, Link, Responder } from '../net/index.ts';
+import type { HandOverState } from './context.ts';
+import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from './device.ts';
+import type { Volume } from './volume.ts';
+import { ATTACH, type AttachMessage, attachCodec, CLIENTS, DETACH, DONE, decodeObjectNames, errorCodec, FAILED, HAND_OVER, handOverCodec, IO, type IoMessage, ioCodec, MOVED } from './wire.ts';
+
+/** How long an attach waits for the volume to be served here before the sender is asked to look again. */
+const SERVE_WAIT_MS = 800;
+const NO_METADATA = new Uint8Array(0);
+
+class ForwardedIo extends VolumeIo {
+  session: Session | null = null;
+  responder: Responder | null = null;
+  private readonly server: SessionServer;
+
+  constructor(server: SessionServer) {
+    super();
+    this.server = server;
+  }
+
+  override done(error: ArchipelagoError | null): void {
+    this.server.answered(this, error);
+  }
+
+  /** A node sends its own clients' I/O again; nobody else does it for them. */
+  override moved(): boolean {
+    this.server.movedAway(this);
+    return true;
+  }
+}
+
+class Session {
+  readonly volume: Volume;
+  readonly epoch: number;
+  readonly peerId: string;
+  readonly incarnation: number;
+  readonly number: number;
+  clients: number;
+  inFlight = 0;
+  /** Takes no more I/O. */
+  over = false;
+  private idleWaiters: (() => void)[] = [];
+
+  constructor(volume: Volume, link: Link, message: { epoch: number; session: number; clients: number }) {
+    this.volume = volume;
+    this.epoch = message.epoch;
+    this.peerId = link.peerId;
+    this.incarnation = link.incarnation;
+    this.number = message.session;
+    this.clients = message.clients;
+  }
+
+  whenIdle(): Promise<void> {
+    if (this.inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.idleWaiters.push(resolve));
+  }
+
+  ended(): void {
+    this.inFlight--;
+    if (this.inFlight > 0) return;
+    const waiters = this.idleWaiters;
+    this.idleWaiters = [];
+    for (const waiter of waiters) waiter();
+  }
+}
+
+/** What the server needs of the directory of volumes. */
+export interface VolumeLookup {
+  volumeById(id: VolumeId): Volume | null;
+  receiveHandOver(state: HandOverState): void;
+}
+
+export class SessionServer implements Handler {
+  private readonly lookup: VolumeLookup;
+  private readonly log: Log;
+  /** By peer and session number; sessions that are over stay until the store is done with them. */
+  private readonly sessions = new Map<string, Map<number, Session>>();
+  private readonly idle: ForwardedIo[] = [];
+
+  constructor(lookup: VolumeLookup, log: Log) {
+    this.lookup = lookup;
+    this.log = log;
+  }
+
+  /** Clients that other nodes have attached to a volume through sessions with this one. */
+  clientsOf(volume: Volume): number {
+    let clients = 0;
+    for (const sessions of this.sessions.values()) {
+      for (const session of sessions.values()) if (session.volume === volume && !session.over) clients += session.clients;
+    }
+    return clients;
+  }
+
+  /** The link to a peer went down: its sessions are over. */
+  linkDown(peerId: string): void {
+    for (const session of this.sessions.get(peerId)?.values() ?? []) this.end(session);
+  }
+
+  message(_link: Link, type: number): void {
+    this.log.warn({ type }, 'a message of an unknown type was ignored');
+  }
+
+  request(link: Link, type: number, metadata: Uint8Array, payload: Uint8Array, responder: Responder): void {
+    switch (type) {
+      case IO:
+        return this.forwarded(link, ioCodec.decode(metadata), payload, responder);
+      case ATTACH:
+        this.attach(link, attachCodec.decode(metadata)).then(
+          (status) => responder.reply(status, NO_METADATA),
+          (error: unknown) => responder.fail(ArchipelagoError.from(error, 'attach')),
+        );
+        return;
+      case CLIENTS: {
+        const { session: number, clients } = attachCodec.decode(metadata);
+        const session = this.sessions.get(link.peerId)?.get(number);
+        if (session) session.clients = clients;
+        return responder.reply(session ? DONE : MOVED, NO_METADATA);
+      }
+      case DETACH: {
+        const session = this.sessions.get(link.peerId)?.get(attachCodec.decode(metadata).session);
+        if (session) this.end(session);
+        return responder.reply(DONE, NO_METADATA);
+      }
+      case HAND_OVER: {
+        const { volume, epoch, nextPageSequence } = handOverCodec.decode(metadata);
+        this.lookup.receiveHandOver({ volume: volume as VolumeId, epoch: epoch as Epoch, nextPageSequence, unsynced: decodeObjectNames(payload) });
+        return responder.reply(DONE, NO_METADATA);
+      }
+      default:
+        throw new ArchipelagoError('unsupported-version', `request type ${type} is not known here`, { hint: 'run the same version on all nodes' });
+    }
+  }
+
+  /** DONE when the session is open, MOVED when the volume is not served here under that epoch. */
+  private async attach(link: Link, message: AttachMessage): Promise<number> {
+    const volume = this.lookup.volumeById(message.volume as VolumeId);
+    if (!volume) return MOVED;
+    let sessions = this.sessions.get(link.peerId);
+    if (!sessions) this.sessions.set(link.peerId, (sessions = new Map()));
+    const older = [...sessions.values()].filter((session) => session.volume === volume);
+    for (const session of older) this.end(session);
+    const { incarnation } = link;
+    await Promise.all(older.map((session) => session.whenIdle()));
+    const served = await volume.own(SERVE_WAIT_MS).catch(() => null);
+    // Anything may have happened in between; what counts is how things are now.
+    if (!served || served.epoch !== message.epoch || link.incarnation !== incarnation || !link.connected) return MOVED;
+    sessions.set(message.session, new Session(volume, link, message));
+    return DONE;
+  }
+
+  private forwarded(link: Link, message: IoMessage, payload: Uint8Array, responder: Responder): void {
+    const session = this.sessions.get(link.peerId)?.get(message.session);
+    const served = session?.volume.served;
+    const here = session && !session.over && session.incarnation === link.incarnation && served?.admits && served.epoch === session.epoch;
+    if (!here) return responder.reply(MOVED, NO_METADATA);
+    const io = this.idle.pop() ?? new ForwardedIo(this);
+    io.session = session;
+    io.responder = responder;
+    io.kind = checkKind(message.kind);
+    io.offset = message.offset;
+    io.length = message.length;
+    io.fua = message.fua;
+    if (io.offset + io.length > served.sizeBytes) {
+      io.session = null;
+      this.idle.push(io);
+      return responder.reply(FAILED, errorCodec.encode({ code: 'invalid-argument', message: 'past the end of the volume', hint: '' }));
+    }
+    // Read data is given to the link, so it gets memory of its own; net has made memory for what is to be written.
+    if (io.kind === IO_READ) io.data = Buffer.allocUnsafeSlow(io.length);
+    else io.data = payload;
+    session.inFlight++;
+    served.submit(io);
+  }
+
+  /** For a `ForwardedIo`. */
+  answered(io: ForwardedIo, error: ArchipelagoError | null): void {
+    const { session, responder } = io;
+    assert(session !== null && responder !== null, 'an I/O that is answered was forwarded');
+    if (error === null) responder.reply(DONE, NO_METADATA, io.kind === IO_READ ? io.data : undefined);
+    else responder.reply(FAILED, errorCodec.encode({ code: error.code, message: error.message, hint: error.hint ?? '' }));
+    this.release(io, session);
+  }
+
+  /** For a `ForwardedIo`: it was submitted here under an epoch that has ended. */
+  movedAway(io: ForwardedIo): void {
+    const { session, responder } = io;
+    assert(session !== null && responder !== null, 'an I/O that moves was forwarded');
+    responder.reply(MOVED, NO_METADATA);
+    this.release(io, session);
+  }
+
+  private release(io: ForwardedIo, session: Session): void {
+    io.session = null;
+    io.responder = null;
+    io.data = NO_METADATA;
+    this.idle.push(io);
+    session.ended();
+    if (session.over && session.inFlight === 0) this.forget(session);
+  }
+
+  private end(session: Session): void {
+    session.over = true;
+    if (session.inFlight === 0) this.forget(session);
+  }
+
+  private forget(session: Session): void {
+    const sessions = this.sessions.get(session.peerId);
+    if (sessions?.get(session.number) === session) sessions.delete(session.number);
+  }
+}
+
+function checkKind(kind: number): IoKind {
+  if (kind !== IO_READ && kind !== IO_WRITE && kind !== IO_FLUSH && kind !== IO_ZERO) {
+    throw new ArchipelagoError('unsupported-version', `I/O kind ${kind} is not known here`, { hint: 'run the same version on all nodes' });
+  }
+  return kind;
+}

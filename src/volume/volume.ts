@@ -1,0 +1,343 @@
+/**
+ * A volume as this process sees it: serves it while this node owns it, passes I/O on to the owner otherwise, and holds I/O in between. Events
+ * (a new registry record, a client, an ended session) only note that something changed; one step at a time then brings what this process
+ * does in line with the record, so that no two changes interleave.
+ */
+import { ArchipelagoError, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
+import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
+import type { HandOverState, VolumeContext } from './context.ts';
+import type { Extent, VolumeIo } from './device.ts';
+import { IoQueue } from './io-queue.ts';
+import { RemoteVolume } from './remote-volume.ts';
+import { ServedVolume } from './served-volume.ts';
+
+/** Pause before a step that failed is tried again; it doubles up to the second one. */
+const MIN_RETRY_MS = 20;
+const MAX_RETRY_MS = 500;
+
+let lastSession = 0;
+
+export class Volume {
+  record: VolumeRecord;
+  /** Set when the registry has removed the volume. */
+  removed = false;
+  /** Clients attached to this process. */
+  clients = 0;
+  private readonly context: VolumeContext;
+  private readonly log: Log;
+  /** Takes I/O now; null: it is held. */
+  private admitting: { submit(io: VolumeIo): void } | null = null;
+  private servedVolume: ServedVolume | null = null;
+  private remote: RemoteVolume | null = null;
+  private acquired: (CommandValues['acquire'] & { epoch: Epoch }) | null = null;
+  private handedOver: HandOverState | null = null;
+  private readonly held = new IoQueue();
+  private heldTimer: Timer | null = null;
+  private changed = false;
+  private running = false;
+  private retryTimer: Timer | null = null;
+  private retryMs = MIN_RETRY_MS;
+  private lastError: ArchipelagoError | null = null;
+  /** A maintenance operation has taken over admission; steps leave the served volume alone. */
+  private suspended = false;
+  private wanted = 0;
+  private operations: Promise<unknown> = Promise.resolve();
+  private waiters: (() => void)[] = [];
+
+  constructor(context: VolumeContext, record: VolumeRecord) {
+    this.context = context;
+    this.record = record;
+    this.log = context.log.child({ volume: record.id, name: record.name });
+  }
+
+  /** Takes an I/O within bounds. */
+  submit(io: VolumeIo): void {
+    if (this.admitting !== null) this.admitting.submit(io);
+    else this.hold(io);
+  }
+
+  /** Non-null while this process serves the volume as its owner. */
+  get served(): ServedVolume | null {
+    return this.servedVolume;
+  }
+
+  // ---- events ----
+
+  update(record: VolumeRecord): void {
+    this.record = record;
+    if (this.servedVolume && !this.suspended) this.servedVolume.sizeBytes = record.sizeBytes;
+    this.reconcile();
+  }
+
+  remove(): void {
+    this.removed = true;
+    this.reconcile();
+  }
+
+  clientsChanged(by: 1 | -1): void {
+    this.clients += by;
+    assert(this.clients >= 0, 'no more clients leave than have come');
+    this.reconcile();
+  }
+
+  /** The owner before tells what its successor has to know; the registry entry follows. */
+  receiveHandOver(state: HandOverState): void {
+    this.handedOver = state;
+  }
+
+  /** Makes this process the owner, if there is none, and resolves once it serves. Rejects when another node is the owner. */
+  async own(timeoutMs: number): Promise<ServedVolume> {
+    const deadlineMs = this.context.clock.nowMs() + timeoutMs;
+    this.wanted++;
+    try {
+      for (;;) {
+        const { owner } = this.record;
+        if (this.removed) throw new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`);
+        if (owner !== null && owner.node !== this.context.node) throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' is owned by node ${owner.node}`);
+        if (this.servedVolume?.epoch === owner?.epoch && this.servedVolume?.admits) return this.servedVolume;
+        if (this.context.clock.nowMs() >= deadlineMs) throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
+        this.reconcile();
+        await this.nextChange(deadlineMs);
+      }
+    } finally {
+      this.wanted--;
+    }
+  }
+
+  private nextChange(deadlineMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.context.clock.setTimer(Math.max(1, deadlineMs - this.context.clock.nowMs()), resolve);
+      this.waiters.push(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+  }
+
+  private notify(): void {
+    const waiters = this.waiters;
+    this.waiters = [];
+    for (const waiter of waiters) waiter();
+  }
+
+  // ---- steps ----
+
+  private reconcile(): void {
+    this.changed = true;
+    if (this.running) return;
+    this.running = true;
+    this.retryTimer?.cancel();
+    this.retryTimer = null;
+    void this.run();
+  }
+
+  private async run(): Promise<void> {
+    while (this.changed) {
+      this.changed = false;
+      try {
+        await this.step();
+        this.retryMs = MIN_RETRY_MS;
+        this.lastError = null;
+      } catch (error) {
+        this.lastError = ArchipelagoError.from(error, `volume '${this.record.name}'`);
+        this.log.info({ code: this.lastError.code, error: this.lastError.message }, 'not served yet; trying again');
+        if (!this.changed) this.retryTimer = this.context.clock.setTimer(this.retryMs, () => this.reconcile());
+        this.retryMs = Math.min(this.retryMs * 2, MAX_RETRY_MS);
+      }
+      this.notify();
+    }
+    this.running = false;
+  }
+
+  private async step(): Promise<void> {
+    if (this.suspended) return;
+    const { owner } = this.record;
+    const mine = !this.removed && owner?.node === this.context.node ? owner : null;
+    if (this.servedVolume && this.servedVolume.epoch !== mine?.epoch) await this.stopServing();
+    const elsewhere = this.removed || owner === null || mine ? null : owner;
+    if (this.remote && (this.remote.epoch !== elsewhere?.epoch || this.clients === 0)) {
+      if (this.clients === 0) this.remote.close();
+      else this.remote.end();
+    }
+    this.remote?.setClients(this.clients);
+    if (this.removed) this.failHeld(new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`));
+    else if (mine) await this.startServing(mine.epoch);
+    else if (elsewhere && this.clients > 0) await this.startForwarding(elsewhere.node, elsewhere.epoch);
+    else if (owner === null && (this.clients > 0 || this.wanted > 0)) await this.acquire();
+  }
+
+  private async acquire(): Promise<void> {
+    const { id, epoch } = this.record;
+    const livenessEpoch = this.context.livenessEpoch() as CommandValues['startNode']['livenessEpoch'];
+    const acquired = await this.context.registry.propose<'acquire'>({ type: 'acquire', id, node: this.context.node, livenessEpoch, epoch });
+    this.acquired = { ...acquired, epoch: acquired.record.epoch };
+    this.changed = true;
+  }
+
+  private async startServing(epoch: Epoch): Promise<void> {
+    if (this.servedVolume) return;
+    const handedOver = this.handedOver?.epoch === epoch ? this.handedOver : null;
+    if (!handedOver && this.acquired?.epoch !== epoch) {
+      // Owner by an entry whose answer did not arrive: asked again, it is answered the same.
+      const livenessEpoch = this.context.livenessEpoch() as CommandValues['startNode']['livenessEpoch'];
+      const again = { type: 'acquire', id: this.record.id, node: this.context.node, livenessEpoch, epoch: (epoch - 1) as Epoch } as const;
+      this.acquired = { ...(await this.context.registry.propose<'acquire'>(again)), epoch };
+    }
+    const { record, context } = this;
+    const clean = handedOver !== null || (this.acquired?.clean ?? false);
+    const takeover = await context.blockStore.takeOver(record.id, epoch, clean);
+    if (handedOver) takeover.store.adoptUnsynced(handedOver.unsynced);
+    const map = await OpenMap.open({
+      blockStore: context.blockStore,
+      takeover,
+      volume: record.id,
+      epoch,
+      initialRoot: record.root,
+      naming: handedOver ? { nextPageSequence: handedOver.nextPageSequence } : { generation: (this.acquired as { generation: Generation }).generation },
+      bootId: context.bootId,
+      cache: context.pageCache,
+      log: this.log,
+    });
+    const { sizeBytes, blockSizeBytes } = this.record;
+    const served = new ServedVolume({ blockStore: context.blockStore, pages: map.pages, owned: { map, epoch, lease: context.lease }, sizeBytes, blockSizeBytes });
+    if (this.record.zeroFromBytes !== null) {
+      await served.stopAdmitting();
+      await this.dropShrunkSpace(served);
+      served.resumeAdmitting();
+    }
+    this.servedVolume = served;
+    this.handedOver = null;
+    this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
+    this.admit(served);
+  }
+
+  /** A shrink whose blocks were not dropped yet is finished before anything else is done. */
+  async dropShrunkSpace(served: ServedVolume): Promise<void> {
+    const { id, zeroFromBytes } = this.record;
+    if (zeroFromBytes === null) return;
+    assert(served.owned !== null, 'shrunk space is dropped by the owner');
+    await served.truncate(zeroFromBytes);
+    await served.owned.map.flush();
+    await this.context.registry.propose<'clearZeroFrom'>({ type: 'clearZeroFrom', id, epoch: served.epoch, zeroFromBytes });
+  }
+
+  private async stopServing(): Promise<void> {
+    const served = this.servedVolume;
+    assert(served !== null, 'only what is served is stopped');
+    if (this.admitting === served) this.admitting = null;
+    // What the store answers from here on is not told to anyone: it is sent again to the owner there is then.
+    await served.revoke((io) => {
+      if (!io.moved()) this.hold(io);
+    });
+    this.servedVolume = null;
+    served.forgetBlocks();
+    await served.owned?.map.close();
+    this.log.info({ epoch: served.epoch }, 'no longer serving');
+  }
+
+  private async startForwarding(node: string, epoch: Epoch): Promise<void> {
+    if (this.remote) return;
+    const link = this.context.linkTo(node);
+    if (!link) throw new ArchipelagoError('unavailable', `node ${node}, the owner, is not known here`);
+    const remote: RemoteVolume = new RemoteVolume({
+      link,
+      node,
+      volume: this.record.id,
+      epoch,
+      session: ++lastSession,
+      clients: this.clients,
+      ended: (unanswered) => {
+        if (this.admitting === remote) this.admitting = null;
+        this.remote = null;
+        this.takeBack(unanswered);
+        this.reconcile();
+      },
+    });
+    this.remote = remote;
+    await remote.open();
+    this.admit(remote);
+  }
+
+  // ---- held I/O ----
+
+  private admit(target: { submit(io: VolumeIo): void }): void {
+    this.admitting = target;
+    this.heldTimer?.cancel();
+    this.heldTimer = null;
+    for (let io = this.held.shift(); io !== null; io = this.held.shift()) {
+      if (io.offset + io.length > this.record.sizeBytes) io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
+      else this.submit(io);
+      if (this.admitting === null) break;
+    }
+    this.notify();
+  }
+
+  private hold(io: VolumeIo): void {
+    this.held.push(io);
+    this.startHeldTimer();
+  }
+
+  private takeBack(ios: readonly VolumeIo[]): void {
+    if (ios.length === 0) return;
+    this.held.unshiftAll(ios);
+    this.startHeldTimer();
+  }
+
+  private startHeldTimer(): void {
+    this.heldTimer ??= this.context.clock.setTimer(this.context.ioTimeoutMs, () => {
+      this.heldTimer = null;
+      this.failHeld(this.lastError ?? new ArchipelagoError('unavailable', `nobody could serve volume '${this.record.name}' in time`));
+    });
+  }
+
+  private failHeld(error: ArchipelagoError): void {
+    for (let io = this.held.shift(); io !== null; io = this.held.shift()) io.done(error);
+  }
+
+  // ---- for maintenance (`operations.ts`) ----
+
+  /** One maintenance operation at a time. */
+  exclusively<Result>(work: () => Promise<Result>): Promise<Result> {
+    const run = this.operations.then(work);
+    this.operations = run.catch(() => undefined);
+    return run;
+  }
+
+  /**
+   * Runs `work` while the served volume is drained and admits nothing; I/O is held meanwhile. Afterwards it is served again, unless the
+   * registry has given it to someone else or removed it.
+   */
+  async whileStopped<Result>(served: ServedVolume, work: () => Promise<Result>): Promise<Result> {
+    assert(this.servedVolume === served && !this.suspended, 'only a volume that is served here is stopped');
+    this.suspended = true;
+    this.admitting = null;
+    try {
+      await served.stopAdmitting();
+      return await work();
+    } finally {
+      this.suspended = false;
+      if (!this.removed && this.record.owner?.node === this.context.node && this.record.owner.epoch === served.epoch) {
+        served.sizeBytes = this.record.sizeBytes;
+        served.resumeAdmitting();
+        this.admit(served);
+      }
+      this.reconcile();
+    }
+  }
+
+  /** Resolves when I/O is admitted again, here or by forwarding, or nobody needs that; false when it took too long. */
+  async whenAdmitting(timeoutMs: number): Promise<boolean> {
+    const deadlineMs = this.context.clock.nowMs() + timeoutMs;
+    while (this.admitting === null && this.clients > 0) {
+      if (this.context.clock.nowMs() >= deadlineMs) return false;
+      await this.nextChange(deadlineMs);
+    }
+    return true;
+  }
+
+  async extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
+    if (this.servedVolume) return this.servedVolume.extents(offsetBytes, lengthBytes);
+    // The owner knows; without asking, all may be allocated.
+    return [{ lengthBytes, allocated: true }];
+  }
+}

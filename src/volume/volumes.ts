@@ -1,0 +1,268 @@
+/** All volumes and snapshots as this process knows them, and the devices that clients attach to. */
+import { ArchipelagoError, type Generation, type VolumeId } from '../base/index.ts';
+import { type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
+import type { Link } from '../net/index.ts';
+import { checkMap, type CheckResult } from './check.ts';
+import type { HandOverState, VolumeContext } from './context.ts';
+import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, type VolumeIo } from './device.ts';
+import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
+import { ServedVolume } from './served-volume.ts';
+import { SessionServer } from './session-server.ts';
+import { Volume } from './volume.ts';
+
+/** How long an attach waits for the volume to become usable. */
+const ATTACH_TIMEOUT_MS = 30_000;
+
+/** What the admin API shows of a volume that this process knows more about than the registry. */
+export interface VolumeStats {
+  readonly id: VolumeId;
+  readonly clients: number;
+  /** Null where the map is not open here. */
+  readonly blocks: number | null;
+}
+
+export class Volumes implements DeviceDirectory {
+  readonly sessions: SessionServer;
+  private readonly context: VolumeContext;
+  private readonly records = new Map<VolumeId, VolumeRecord>();
+  private readonly idsByName = new Map<string, VolumeId>();
+  private readonly open = new Map<VolumeId, Volume>();
+  private readonly snapshots = new Map<VolumeId, { served: ServedVolume; clients: number }>();
+
+  constructor(context: VolumeContext) {
+    this.context = context;
+    this.sessions = new SessionServer(
+      { volumeById: (id) => this.volumeById(id), receiveHandOver: (state) => this.volumeById(state.volume)?.receiveHandOver(state) },
+      context.log,
+    );
+  }
+
+  // ---- what the registry says ----
+
+  update(record: VolumeRecord): void {
+    const before = this.records.get(record.id);
+    if (before && before.name !== record.name && this.idsByName.get(before.name) === record.id) this.idsByName.delete(before.name);
+    this.records.set(record.id, record);
+    this.idsByName.set(record.name, record.id);
+    const volume = this.open.get(record.id);
+    if (volume) volume.update(record);
+    else if (record.owner?.node === this.context.node) this.volumeById(record.id)?.update(record);
+  }
+
+  remove(id: VolumeId): void {
+    const record = this.records.get(id);
+    if (!record) return;
+    this.records.delete(id);
+    if (this.idsByName.get(record.name) === id) this.idsByName.delete(record.name);
+    this.open.get(id)?.remove();
+    this.open.delete(id);
+  }
+
+  /** Links tell when they go down, so that their sessions end. */
+  watchLink(link: Link): void {
+    link.onDown(() => this.sessions.linkDown(link.peerId));
+  }
+
+  // ---- clients ----
+
+  names(): string[] {
+    return [...this.records.values()].filter(({ importer }) => importer === null).map(({ name }) => name);
+  }
+
+  async attach(name: string): Promise<Device> {
+    const record = this.recordOf(name);
+    if (record.kind === 'snapshot') return this.attachSnapshot(record);
+    if (record.importer !== null && record.importer !== this.context.node) {
+      throw new ArchipelagoError('in-use', `volume '${name}' is being imported by node ${record.importer}`, { hint: 'wait until the import has ended' });
+    }
+    const volume = this.volumeById(record.id);
+    if (!volume) throw notFound(name);
+    volume.clientsChanged(1);
+    if (!(await volume.whenAdmitting(ATTACH_TIMEOUT_MS)) || volume.removed) {
+      volume.clientsChanged(-1);
+      if (volume.removed) throw notFound(name);
+      throw new ArchipelagoError('unavailable', `nobody could serve volume '${name}' in time`, { hint: 'see `archipelago cluster status`' });
+    }
+    return new VolumeDevice(volume);
+  }
+
+  private attachSnapshot(record: VolumeRecord): Device {
+    const opened = this.openSnapshot(record);
+    opened.clients++;
+    return new SnapshotDevice(record, opened.served, () => {
+      opened.clients--;
+      if (opened.clients > 0) return;
+      this.snapshots.delete(record.id);
+      opened.served.forgetBlocks();
+    });
+  }
+
+  private openSnapshot(record: VolumeRecord): { served: ServedVolume; clients: number } {
+    let opened = this.snapshots.get(record.id);
+    if (!opened) {
+      const { blockStore, pageCache } = this.context;
+      const pages = new PagedTree(blockStore, record.root, pageCache);
+      const served = new ServedVolume({ blockStore, pages, owned: null, sizeBytes: record.sizeBytes, blockSizeBytes: record.blockSizeBytes });
+      opened = { served, clients: 0 };
+      this.snapshots.set(record.id, opened);
+    }
+    return opened;
+  }
+
+  private recordOf(name: string): VolumeRecord {
+    const id = this.idsByName.get(name);
+    const record = id === undefined ? undefined : this.records.get(id);
+    if (!record) throw notFound(name);
+    return record;
+  }
+
+  private volumeById(id: VolumeId): Volume | null {
+    const known = this.open.get(id);
+    if (known) return known;
+    const record = this.records.get(id);
+    if (!record || record.kind !== 'volume') return null;
+    const volume = new Volume(this.context, record);
+    this.open.set(id, volume);
+    return volume;
+  }
+
+  private volumeToChange(id: VolumeId): Volume {
+    const volume = this.volumeById(id);
+    if (volume) return volume;
+    const record = this.records.get(id);
+    if (record) throw new ArchipelagoError('read-only', `'${record.name}' is a snapshot`, { hint: 'clone it, and change the clone' });
+    throw new ArchipelagoError('not-found', `volume ${id} does not exist`);
+  }
+
+  // ---- what the control process asks for ----
+
+  snapshot(id: VolumeId, name: string): Promise<VolumeRecord> {
+    return snapshotVolume(this.context, this.volumeToChange(id), name);
+  }
+
+  handOver(id: VolumeId, to: Pick<NodeRecord, 'name' | 'livenessEpoch'>): Promise<HandOverResult> {
+    return handOverVolume(this.context, this.volumeToChange(id), to);
+  }
+
+  release(id: VolumeId): Promise<void> {
+    return releaseVolume(this.context, this.volumeToChange(id));
+  }
+
+  resize(id: VolumeId, sizeBytes: number, shrink: boolean): Promise<VolumeRecord> {
+    return resizeVolume(this.context, this.volumeToChange(id), sizeBytes, shrink);
+  }
+
+  removeVolume(id: VolumeId): Promise<VolumeRecord> {
+    const volume = this.volumeToChange(id);
+    return removeVolume(this.context, volume, () => this.sessions.clientsOf(volume));
+  }
+
+  async check(id: VolumeId): Promise<CheckResult> {
+    const record = this.records.get(id);
+    if (!record) throw new ArchipelagoError('not-found', `volume ${id} does not exist`);
+    const { blockStore } = this.context;
+    if (record.kind === 'snapshot') {
+      const pages = new PagedTree(blockStore, record.root, this.context.pageCache);
+      return checkMap(blockStore, pages, record.sizeBytes, record.blockSizeBytes);
+    }
+    const served = await this.volumeToChange(id).own(ATTACH_TIMEOUT_MS);
+    return checkMap(blockStore, served.pages, served.sizeBytes, served.blockSizeBytes);
+  }
+
+  /** Everything that has clients here or is open here. */
+  stats(): VolumeStats[] {
+    const stats: VolumeStats[] = [];
+    for (const [id, volume] of this.open) stats.push({ id, clients: volume.clients, blocks: volume.served?.pages.blocks ?? null });
+    for (const [id, { clients, served }] of this.snapshots) stats.push({ id, clients, blocks: served.pages.blocks });
+    return stats;
+  }
+
+  /** Volumes that this process serves as their owner. */
+  owned(): { id: VolumeId; remoteClients: number; localClients: number }[] {
+    const owned: { id: VolumeId; remoteClients: number; localClients: number }[] = [];
+    for (const [id, volume] of this.open) {
+      if (volume.served) owned.push({ id, remoteClients: this.sessions.clientsOf(volume), localClients: volume.clients });
+    }
+    return owned;
+  }
+}
+
+function notFound(name: string): ArchipelagoError {
+  return new ArchipelagoError('not-found', `there is no volume or snapshot '${name}'`, { hint: 'list them with `archipelago volume ls`' });
+}
+
+function withinBounds(io: VolumeIo, sizeBytes: number): boolean {
+  if (io.offset + io.length <= sizeBytes) return true;
+  io.done(new ArchipelagoError('invalid-argument', `I/O of ${io.length} bytes at ${io.offset} is past the end of the volume (${sizeBytes} bytes)`));
+  return false;
+}
+
+class VolumeDevice implements Device {
+  private readonly volume: Volume;
+  private closed = false;
+
+  constructor(volume: Volume) {
+    this.volume = volume;
+  }
+
+  get volumeId(): VolumeId {
+    return this.volume.record.id;
+  }
+
+  get sizeBytes(): number {
+    return this.volume.record.sizeBytes;
+  }
+
+  get blockSizeBytes(): number {
+    return this.volume.record.blockSizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return false;
+  }
+
+  submit(io: VolumeIo): void {
+    if (withinBounds(io, this.volume.record.sizeBytes)) this.volume.submit(io);
+  }
+
+  extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
+    return this.volume.extents(offsetBytes, lengthBytes);
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.volume.clientsChanged(-1);
+  }
+}
+
+class SnapshotDevice implements Device {
+  readonly volumeId: VolumeId;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly readOnly = true;
+  private readonly served: ServedVolume;
+  private release: (() => void) | null;
+
+  constructor(record: VolumeRecord, served: ServedVolume, release: () => void) {
+    this.volumeId = record.id;
+    this.sizeBytes = record.sizeBytes;
+    this.blockSizeBytes = record.blockSizeBytes;
+    this.served = served;
+    this.release = release;
+  }
+
+  submit(io: VolumeIo): void {
+    if (io.kind !== IO_READ && io.kind !== IO_FLUSH) io.done(new ArchipelagoError('read-only', 'a snapshot does not change', { hint: 'clone it, and write to the clone' }));
+    else if (withinBounds(io, this.sizeBytes)) this.served.submit(io);
+  }
+
+  extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
+    return this.served.extents(offsetBytes, lengthBytes);
+  }
+
+  async close(): Promise<void> {
+    this.release?.();
+    this.release = null;
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * What data processes say to each other. Frames are net's; this is their metadata, in protobuf, and the numbers of the frame types.
+ *
+ * Wire version 1. A forwarded I/O names the session that its attach opened, so that the owner can refuse what belongs to an older one.
+ */
+import protobuf from 'protobufjs/light.js';
+import { assert, assertCounter, type Generation, readCounter, viewOf, writeCounter } from '../base/index.ts';
+import type { ObjectName } from '../blocker/index.ts';
+
+// Without Long, 64-bit fields decode to numbers, which hold all our counters exactly. It has to be done before types are set up.
+protobuf.util.Long = undefined as unknown as typeof protobuf.util.Long;
+protobuf.configure();
+
+/** Frame types of requests on bulk links. A handover's payload is `encodeObjectNames`. */
+export const ATTACH = 1;
+export const DETACH = 2;
+export const IO = 3;
+export const HAND_OVER = 4;
+/** The number of clients behind a session has changed; an `AttachMessage`. */
+export const CLIENTS = 5;
+
+/** Statuses of replies. */
+export const DONE = 0;
+/** Another owner, another epoch, or a session that is over: nothing was done, send it again where the volume is now. */
+export const MOVED = 1;
+/** The I/O failed; the metadata is an `ErrorMessage`. */
+export const FAILED = 2;
+
+export interface AttachMessage {
+  volume: number;
+  epoch: number;
+  session: number;
+  /** Clients of the volume at the sender. */
+  clients: number;
+}
+
+export interface IoMessage {
+  session: number;
+  kind: number;
+  offset: number;
+  length: number;
+  fua: boolean;
+}
+
+export interface HandOverMessage {
+  volume: number;
+  /** The epoch that the receiver will own the volume under. What it is told counts for that one only. */
+  epoch: number;
+  nextPageSequence: number;
+}
+
+export interface ErrorMessage {
+  code: string;
+  message: string;
+  hint: string;
+}
+
+type FieldRule = 'uint64' | 'uint32' | 'bool' | 'string';
+
+interface Codec<Message> {
+  encode(message: Message): Uint8Array;
+  /** Throws on bytes that are no such message, or on a number that memory cannot hold. */
+  decode(bytes: Uint8Array): Message;
+}
+
+function codec<Message extends object>(name: string, fields: Record<keyof Message & string, FieldRule>): Codec<Message> {
+  const type = new protobuf.Type(name);
+  Object.entries<FieldRule>(fields).forEach(([field, rule], place) => {
+    type.add(new protobuf.Field(field, place + 1, rule));
+  });
+  new protobuf.Root().add(type);
+  type.setup();
+  const counters = Object.keys(fields).filter((field) => fields[field as keyof Message & string] === 'uint64') as (keyof Message)[];
+  return {
+    encode: (message) => type.encode(message as Record<string, unknown>).finish(),
+    decode: (bytes) => {
+      const message = type.decode(bytes) as unknown as Message;
+      for (const field of counters) assertCounter(message[field] as number, `${name}.${String(field)}`);
+      return message;
+    },
+  };
+}
+
+export const attachCodec = codec<AttachMessage>('Attach', { volume: 'uint64', epoch: 'uint64', session: 'uint64', clients: 'uint32' });
+export const ioCodec = codec<IoMessage>('Io', { session: 'uint64', kind: 'uint32', offset: 'uint64', length: 'uint32', fua: 'bool' });
+export const handOverCodec = codec<HandOverMessage>('HandOver', { volume: 'uint64', epoch: 'uint64', nextPageSequence: 'uint64' });
+export const errorCodec = codec<ErrorMessage>('Error', { code: 'string', message: 'string', hint: 'string' });
+
+const NAME_BYTES = 16;
+
+/** The payload of a handover: unsynced objects as generation (8) and index (8), big-endian. */
+export function encodeObjectNames(names: readonly ObjectName[]): Uint8Array {
+  const bytes = new Uint8Array(names.length * NAME_BYTES);
+  const view = viewOf(bytes);
+  names.forEach(({ generation, index }, place) => {
+    writeCounter(view, place * NAME_BYTES, generation);
+    writeCounter(view, place * NAME_BYTES + 8, index);
+  });
+  return bytes;
+}
+
+export function decodeObjectNames(bytes: Uint8Array): ObjectName[] {
+  assert(bytes.byteLength % NAME_BYTES === 0, 'object names have one length');
+  const view = viewOf(bytes);
+  const names: ObjectName[] = [];
+  for (let at = 0; at < bytes.byteLength; at += NAME_BYTES) names.push({ generation: readCounter(view, at) as Generation, index: readCounter(view, at + 8) });
+  return names;
+}
