@@ -7,7 +7,6 @@ import type { StoredVolume } from './codec.ts';
 import {
   checkAddresses,
   checkBlockSize,
-  checkLabel,
   checkLabels,
   checkNodeName,
   checkPeerId,
@@ -201,7 +200,6 @@ function label(state: State, command: CommandOf<'label'>): VolumeRecord {
   const volume = volumeOf(state, command.id);
   const labels = new Map(Object.entries(volume.record.labels));
   for (const [key, value] of Object.entries(command.labels)) {
-    checkLabel(key, value ?? '');
     if (value === null) labels.delete(key);
     else labels.set(key, value);
   }

@@ -4,7 +4,7 @@ import { ArchipelagoError, AssertionFailure, type ErrorCode } from '../../../src
 import { encodeCommand } from '../../../src/mapper/registry/codec.ts';
 import { Registry } from '../../../src/mapper/registry/registry.ts';
 import type { NodeRecord } from '../../../src/mapper/registry/types.ts';
-import { creation, epoch, id, life, ownedDisk, Story, snapshotOf } from './story.ts';
+import { creation, epoch, GIB, id, life, MIB, ownedDisk, Story, snapshotOf } from './story.ts';
 
 describe('queries', () => {
   it('lists in order of names, volumes and snapshots together, also while names come and go', () => {
@@ -79,57 +79,67 @@ describe('load', () => {
   });
 
   const json = (value: unknown) => Buffer.concat([Buffer.of(1), Buffer.from(JSON.stringify(value))]);
-  const volume = (story: Story) => JSON.parse(Buffer.from(story.stored.get('v/0000000000000001') ?? []).toString('utf8', 1));
+  const DISK = 'v/0000000000000001';
+  const BASE = 'v/0000000000000002';
 
-  const damage: [string, ErrorCode, (story: Story) => void][] = [
-    ['an unknown key', 'corrupt', (story) => story.stored.set('x/1', json({}))],
-    ['a newer format', 'unsupported-version', (story) => story.stored.set('c', Buffer.of(2, 0x7b, 0x7d))],
-    ['no format', 'corrupt', (story) => story.stored.set('c', Buffer.of())],
-    ['no JSON', 'corrupt', (story) => story.stored.set('c', Buffer.of(1, 0x7b))],
-    ['an unknown field', 'corrupt', (story) => story.stored.set('c', json({ nextVolumeId: 3, nextGeneration: 2, more: 1 }))],
-    [
-      'a record under the key of another',
-      'corrupt',
-      (story) => story.stored.set('v/0000000000000002', story.stored.get('v/0000000000000001') ?? Buffer.of()),
-    ],
-    ['a node under the key of another', 'corrupt', (story) => story.stored.set('n/b', story.stored.get('n/a') ?? Buffer.of())],
-    ['an owner that is no node', 'corrupt', (story) => story.stored.delete('n/a')],
-    ['counters that are behind', 'corrupt', (story) => story.stored.delete('c')],
-    ['a generation that was never given out', 'corrupt', (story) => story.stored.set('c', json({ nextVolumeId: 3, nextGeneration: 1 }))],
-    [
-      'one name twice',
-      'corrupt',
-      (story) => {
-        const stored = volume(story);
-        stored.record.name = 'base';
-        story.stored.set('v/0000000000000001', json(stored));
-      },
-    ],
-    [
-      'an owner of another epoch',
-      'corrupt',
-      (story) => {
-        const stored = volume(story);
-        stored.record.owner.epoch = 7;
-        story.stored.set('v/0000000000000001', json(stored));
-      },
-    ],
-    [
-      'an owned volume that is clean',
-      'corrupt',
-      (story) => {
-        const stored = volume(story);
-        stored.record.clean = true;
-        story.stored.set('v/0000000000000001', json(stored));
-      },
-    ],
-  ];
-  it.each(damage)('refuses %s, and keeps what was there', (_, code, harm) => {
-    const story = ownedDisk();
+  function expectRefused(story: Story, code: ErrorCode, message: string): void {
     const before = snapshotOf(story.registry);
-    harm(story);
-    expect(() => story.registry.load(entriesOf(story))).toThrow(expect.objectContaining({ code }));
+    expect(() => story.registry.load(entriesOf(story))).toThrow(expect.objectContaining({ code, message: expect.stringContaining(message) }));
     expect(snapshotOf(story.registry)).toEqual(before);
+  }
+
+  const unreadable: [string, ErrorCode, string, (stored: Map<string, Uint8Array>) => void][] = [
+    ['an unknown key', 'corrupt', 'unknown kind of key', (stored) => stored.set('x/1', json({}))],
+    ['a newer format', 'unsupported-version', 'format version 2', (stored) => stored.set('c', Buffer.of(2, 0x7b, 0x7d))],
+    ['no format', 'corrupt', 'empty', (stored) => stored.set('c', Buffer.of())],
+    ['no JSON', 'corrupt', 'not JSON', (stored) => stored.set('c', Buffer.of(1, 0x7b))],
+    ['an unknown field', 'corrupt', 'more', (stored) => stored.set('c', json({ nextVolumeId: 3, nextGeneration: 2, more: 1 }))],
+    ['a volume under the key of another', 'corrupt', 'it holds volume 1', (stored) => stored.set(BASE, stored.get(DISK) ?? Buffer.of())],
+    ['a node under the key of another', 'corrupt', 'it holds node "a"', (stored) => stored.set('n/b', stored.get('n/a') ?? Buffer.of())],
+    ['no counters', 'corrupt', 'its id was never given out', (stored) => stored.delete('c')],
+    ['no node of an owner', 'corrupt', 'its owner a is no node', (stored) => stored.delete('n/a')],
+  ];
+  it.each(unreadable)('refuses %s, and keeps what was there', (_, code, message, harm) => {
+    const story = ownedDisk();
+    harm(story.stored);
+    expectRefused(story, code, message);
+  });
+
+  // Each changes one thing of `disk`, owned by a under epoch 1, or of its snapshot `base`.
+  const contradictions: [string, string, object][] = [
+    ["its name is volume 1's", BASE, { name: 'disk' }],
+    ['its owner has epoch 1, and 7 was the last one', DISK, { epoch: 7 }],
+    ['it has an owner and is clean', DISK, { clean: true }],
+    ['its importer x is no node', DISK, { importer: 'x' }],
+    ['it is owned by another node than its importer', DISK, { importer: 'b' }],
+    ['it was acquired and has no owner', DISK, { owner: null }],
+    ['it grew before it was cleared beyond its end', DISK, { zeroFromBytes: MIB }],
+    ['it is a snapshot and was owned', BASE, { epoch: 1 }],
+    ['it is a snapshot and was owned', BASE, { importer: 'a' }],
+    ['it is a snapshot and was owned', BASE, { zeroFromBytes: GIB }],
+    ['it is a snapshot and was owned', BASE, { epoch: 1, clean: false, owner: { node: 'a', epoch: 1 } }],
+  ];
+  it.each(contradictions)('refuses what contradicts itself: %s', (message, key, fields) => {
+    const story = ownedDisk();
+    const { record, acquired } = JSON.parse(Buffer.from(story.stored.get(key) ?? []).toString('utf8', 1));
+    story.stored.set(key, json({ record: { ...record, ...fields }, acquired }));
+    expectRefused(story, 'corrupt', message);
+  });
+
+  it('refuses counters that are behind: they would give out a number again', () => {
+    const story = ownedDisk();
+    story.stored.set('c', json({ nextVolumeId: 2, nextGeneration: 2 }));
+    expectRefused(story, 'corrupt', 'volume 2: its id was never given out');
+    story.stored.set('c', json({ nextVolumeId: 3, nextGeneration: 1 }));
+    expectRefused(story, 'corrupt', 'volume 1: its generation was never given out');
+  });
+
+  it('refuses an entry that comes twice', () => {
+    const story = ownedDisk();
+    const entries = entriesOf(story);
+    expect(() => story.registry.load([...entries, ...entries])).toThrow(
+      expect.objectContaining({ code: 'corrupt', message: expect.stringContaining('twice') }),
+    );
   });
 });
 

@@ -212,10 +212,13 @@ describe('label', () => {
   it('stores equal labels as equal bytes, whatever order they came in', () => {
     const one = new Story();
     const other = new Story();
+    const third = new Story();
     one.create('disk', { labels: { a: '1', b: '2' } });
-    other.create('disk', { labels: { b: '2' } });
-    other.do({ type: 'label', id: id(1), labels: { a: '1' } });
+    other.create('disk', { labels: { b: '2', a: '1' } });
+    third.create('disk', { labels: { b: '2' } });
+    third.do({ type: 'label', id: id(1), labels: { a: '1' } });
     expect(other.stored).toEqual(one.stored);
+    expect(third.stored).toEqual(one.stored);
   });
 
   it('refuses bad ones, all or nothing, and too many', () => {
