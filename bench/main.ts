@@ -1,7 +1,8 @@
 /** `npm run bench -- NAME`: runs `bench/NAME.ts`, whose `run(args)` prints what it likes and returns its results. Without NAME, lists them. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
-/** One line of the last line's JSON. `peer` and `ratio` are null where nothing comparable exists. */
+/** One of the results in the last line's JSON. `peer` and `ratio` are null where nothing comparable exists. */
 export interface BenchResult {
   readonly case: string;
   readonly ours: number;
@@ -11,8 +12,6 @@ export interface BenchResult {
 }
 
 interface Bench {
-  /** What it measures, in one line. */
-  readonly summary?: string;
   run(args: readonly string[]): Promise<readonly BenchResult[]>;
 }
 
@@ -21,13 +20,18 @@ const names = readdirSync(import.meta.dirname, { withFileTypes: true })
   .map((entry) => entry.name.slice(0, -'.ts'.length))
   .sort();
 
-const load = async (name: string): Promise<Bench> => (await import(`./${name}.ts`)) as Bench;
+/** The first line of the comment at the head of the file. */
+function summaryOf(name: string): string {
+  const text = readFileSync(join(import.meta.dirname, `${name}.ts`), 'utf8');
+  return /^\/\*\*\s*\**\s*(.*?)\s*(\*\/|\n)/.exec(text)?.[1] ?? '';
+}
 
 const [name, ...args] = process.argv.slice(2);
 if (name === undefined) {
-  for (const each of names) process.stdout.write(`${each}\t${(await load(each)).summary ?? ''}\n`);
+  for (const each of names) process.stdout.write(`${each.padEnd(12)} ${summaryOf(each)}\n`);
 } else if (names.includes(name)) {
-  const results = await (await load(name)).run(args);
+  const bench = (await import(`./${name}.ts`)) as Bench;
+  const results = await bench.run(args);
   process.stdout.write(`${JSON.stringify({ name, results })}\n`);
 } else {
   process.stderr.write(`no benchmark '${name}'; there are: ${names.join(', ') || 'none'}\n`);
