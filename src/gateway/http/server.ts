@@ -35,7 +35,13 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   // Imported here, so that the CLI, which shares the door with this file, does not pay for it.
   const [{ fastify }, { ROUTES }, { openApiDocument }] = await Promise.all([import('fastify'), import('./routes.ts'), import('./openapi.ts')]);
   const imports = new Imports(options.service);
-  const app = fastify({ logger: false, bodyLimit: MAX_BODY_BYTES, routerOptions: { maxParamLength: MAX_PARAMETER_LENGTH } });
+  const app = fastify({
+    logger: false,
+    bodyLimit: MAX_BODY_BYTES,
+    routerOptions: { maxParamLength: MAX_PARAMETER_LENGTH },
+    // Of a URL that cannot be read no route learns; such errors do not come to the error handler.
+    frameworkErrors: (error, request, reply) => answerError(error, request, reply, options.log),
+  });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply, options.log));
   app.setNotFoundHandler((request) => {
     throw new ArchipelagoError('not-found', `there is no ${request.method} ${request.url}`, { hint: 'see /v1/openapi.json' });
@@ -111,7 +117,10 @@ function definedImport(body: unknown): { name: string; size: number; blockSize?:
 function parsed(schema: z.ZodType, value: unknown, place: string): unknown {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const problems = result.error.issues.map(({ path, message }) => {
+  const problems = result.error.issues.map((issue) => {
+    const { path } = issue;
+    // Of a bad key in a record the rule that it breaks lies one level deeper.
+    const message = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
     const where = path.length === 0 ? place : `'${path.map(String).join('.')}' in ${place}`;
     return `${where}: ${message}`;
   });
@@ -133,7 +142,7 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
 function asCoded(thrown: unknown): ArchipelagoError {
   if (thrown instanceof ArchipelagoError) return thrown;
   const { statusCode, code, message } = thrown as { statusCode?: number; code?: string; message?: string };
-  if (typeof code === 'string' && code.startsWith('FST_') && statusCode !== undefined && statusCode < 500) {
+  if (typeof code === 'string' && code.startsWith('FST_') && (statusCode ?? 400) < 500) {
     return new ArchipelagoError('invalid-argument', message ?? 'the request is malformed', {
       hint: "send JSON with the header 'content-type: application/json'",
     });

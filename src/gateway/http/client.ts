@@ -1,0 +1,149 @@
+/** The other end of the admin socket, for the CLI and for `up`. Imports nothing heavy: each run of the CLI pays for it. */
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import { ArchipelagoError, type Clock, type ErrorBody } from '../../base/index.ts';
+import type { VolumeView } from '../admin.ts';
+
+type Method = 'GET' | 'POST' | 'DELETE';
+
+export interface ImportSession {
+  volume: VolumeView & { uri: string };
+  /** Aborts when the node ends the import from its side; never after `close`. */
+  lost: AbortSignal;
+  /** Ends the connection; an import that is not finished is removed by that. */
+  close(): void;
+}
+
+export class AdminClient {
+  readonly socketPath: string;
+  readonly #clock: Clock;
+
+  constructor(socketPath: string, clock: Clock) {
+    this.socketPath = socketPath;
+    this.#clock = clock;
+  }
+
+  /** The JSON of the answer. Waits as long as it takes, unless a time is given: checks and migrations may be long. */
+  async call<T>(method: Method, path: string, body?: unknown, options: { timeoutMs?: number } = {}): Promise<T> {
+    const request = this.#request(method, path, body);
+    const timer = options.timeoutMs === undefined ? null : this.#cutAfter(request, options.timeoutMs, `${method} ${path}`);
+    try {
+      const response = await responseTo(request, this.socketPath);
+      const text = await readAll(response, this.socketPath);
+      return decode(response, text, this.socketPath) as T;
+    } finally {
+      timer?.cancel();
+    }
+  }
+
+  /** Whether a node answers there, within the time. */
+  async answers(timeoutMs: number): Promise<boolean> {
+    try {
+      await this.call('GET', '/healthz', undefined, { timeoutMs });
+      return true;
+    } catch {
+      // Absent, refused, silent or no node at all: in each case not one to talk to.
+      return false;
+    }
+  }
+
+  async openImport(body: { name: string; size: number; blockSize?: number }): Promise<ImportSession> {
+    const request = this.#request('POST', '/v1/imports', body);
+    const response = await responseTo(request, this.socketPath);
+    if (response.statusCode !== 201) decode(response, await readAll(response, this.socketPath), this.socketPath);
+    const line = await firstLine(response, this.socketPath);
+    const lost = new AbortController();
+    const onEnd = () => lost.abort(new ArchipelagoError('unavailable', 'the node ended the import', { hint: 'see its log, and try again' }));
+    response.on('error', onEnd).on('close', onEnd).resume();
+    const close = () => {
+      response.removeListener('close', onEnd);
+      request.destroy();
+    };
+    return { volume: JSON.parse(line) as ImportSession['volume'], lost: lost.signal, close };
+  }
+
+  #request(method: Method, path: string, body: unknown): ClientRequest {
+    const text = body === undefined ? null : JSON.stringify(body);
+    const headers = text === null ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
+    const request = httpRequest({ socketPath: this.socketPath, method, path, headers, agent: false });
+    request.end(text ?? undefined);
+    return request;
+  }
+
+  #cutAfter(request: ClientRequest, timeoutMs: number, what: string) {
+    return this.#clock.setTimer(timeoutMs, () => {
+      request.destroy(new ArchipelagoError('timeout', `no answer from ${this.socketPath} to ${what} within ${timeoutMs} ms`));
+    });
+  }
+}
+
+/** `name` may hold anything but `/`; in a path it is percent-encoded. */
+export function volumePath(name: string, operation?: string): string {
+  return `/v1/volumes/${encodeURIComponent(name)}${operation === undefined ? '' : `/${operation}`}`;
+}
+
+function responseTo(request: ClientRequest, socketPath: string): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    request.once('response', resolve);
+    request.on('error', (error) => reject(connectionError(error, socketPath)));
+  });
+}
+
+function readAll(response: IncomingMessage, socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    response.setEncoding('utf8');
+    response.on('data', (chunk: string) => {
+      text += chunk;
+    });
+    response.once('end', () => resolve(text));
+    response.once('error', (error) => reject(connectionError(error, socketPath)));
+  });
+}
+
+/** Keeps the response open and leaves what follows the line to whoever reads on. */
+function firstLine(response: IncomingMessage, socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    response.setEncoding('utf8');
+    const onData = (chunk: string) => {
+      text += chunk;
+      const end = text.indexOf('\n');
+      if (end === -1) return;
+      response.removeListener('data', onData);
+      resolve(text.slice(0, end));
+    };
+    response.on('data', onData);
+    response.once('error', (error) => reject(connectionError(error, socketPath)));
+    response.once('end', () => reject(new ArchipelagoError('unavailable', `the node at ${socketPath} closed the connection`)));
+  });
+}
+
+function decode(response: IncomingMessage, text: string, socketPath: string): unknown {
+  const failed = (response.statusCode ?? 500) >= 400;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ArchipelagoError('internal', `${socketPath} answered with no JSON (HTTP ${response.statusCode})`, { cause: error });
+  }
+  if (!failed) return value;
+  const body = (value as { error?: ErrorBody }).error;
+  if (typeof body?.code === 'string' && typeof body.message === 'string') throw ArchipelagoError.fromBody(body);
+  throw new ArchipelagoError('internal', `${socketPath} answered HTTP ${response.statusCode} in an unknown form`);
+}
+
+function connectionError(error: Error, socketPath: string): ArchipelagoError {
+  if (error instanceof ArchipelagoError) return error;
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new ArchipelagoError('forbidden', `no permission for ${socketPath}`, {
+      cause: error,
+      hint: 'use the user or the group that runs the node',
+    });
+  }
+  if (code === 'ECONNRESET' || code === 'EPIPE') {
+    const hint = 'it may have been stopped; whether the request was carried out is unknown';
+    return new ArchipelagoError('unavailable', `the node at ${socketPath} ended the connection`, { cause: error, hint });
+  }
+  return new ArchipelagoError('unavailable', `no node answers at ${socketPath}`, { cause: error, hint: 'start one with `archipelago up`' });
+}
