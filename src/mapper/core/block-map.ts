@@ -3,26 +3,14 @@
  * synchronous; where one needs a page that is not loaded it says so, the caller reads that page, installs it and asks again.
  */
 import { AssertionFailure, assert, unreachable } from '../../base/index.ts';
+import { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 import { type Fold, foldTree } from './fold.ts';
-import { LAYERED, LEAF_FANOUT, Leaf } from './leaf.ts';
+import { LEAF_FANOUT, Leaf } from './leaf.ts';
 import { decodePage, expectPlace, expectRoot, INDEX_LIMIT, Inner, MAX_LEVEL, samePage, spanOf } from './page.ts';
 import { CachedPage, PageCache, type PageHolder } from './page-cache.ts';
 import type { LayeredEntry, MapChange, PageRef } from './types.ts';
 
-export { LAYERED } from './leaf.ts';
-/** What `generationOf` answers for a block that has no object: it reads as zeros. */
-export const ABSENT = 0;
-/** A page on the way is not loaded. */
-export const MISSING = -2;
-/** There is no further entry. */
-export const END = -3;
-
-/** A page that has to be loaded, and where in the tree it must belong. */
-export interface MissingPage extends PageRef {
-  /** Null for a root: it says itself how high the tree is. */
-  readonly level: number | null;
-  readonly first: number;
-}
+export { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 
 export class BlockMap implements PageHolder {
   private readonly cache: PageCache;
@@ -141,7 +129,7 @@ export class BlockMap implements PageHolder {
       case 'truncate':
         return this.truncate(change.index);
       case 'naming':
-        return assertNotMap();
+        throw new AssertionFailure('a naming change is not one of the map');
       default:
         return unreachable(change, 'map change');
     }
@@ -413,8 +401,4 @@ export class BlockMap implements PageHolder {
 
 function newPage(level: number, first: number): Leaf | Inner {
   return level === 0 ? new Leaf(first) : new Inner(level, first);
-}
-
-function assertNotMap(): never {
-  throw new AssertionFailure('a naming change is not one of the map');
 }

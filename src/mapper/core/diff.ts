@@ -3,7 +3,7 @@
  * the size. Two entries differ when they name other objects or other parts of them; a background merge also makes such a difference.
  */
 import { assert } from '../../base/index.ts';
-import type { MissingPage } from './block-map.ts';
+import type { MissingPage } from './answers.ts';
 import { LAYERED, LEAF_FANOUT, Leaf, sameLayered } from './leaf.ts';
 import { decodePage, expectPlace, expectRoot, Inner, type Page, samePage, spanOf } from './page.ts';
 import type { PageRef } from './types.ts';

@@ -3,7 +3,7 @@
  * reached, and for verification. It only says what to read; pages may be read several at a time and handed in in any order.
  */
 import { assert, type Generation } from '../../base/index.ts';
-import type { MissingPage } from './block-map.ts';
+import type { MissingPage } from './answers.ts';
 import { LAYERED, LEAF_FANOUT, Leaf } from './leaf.ts';
 import { decodePage, expectPlace, expectRoot } from './page.ts';
 import type { PageRef } from './types.ts';
