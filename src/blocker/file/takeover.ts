@@ -43,12 +43,11 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
     refuseStale(names, volume, epoch);
     const logDirectory = `${directory}/${hex16(epoch)}`;
     const source = trustedLog(parts, directory, names);
-    let content: LogContent = source === null ? { header: null, segments: [], unsynced: false } : readLog(source);
+    let content: LogContent = source === null ? { header: null, segments: [], unsynced: false } : readLog(source.path);
+    // What was left in the page cache under an earlier boot is durable or gone.
+    content = { ...content, unsynced: source?.isOfThisBoot === true && (content.unsynced || !clean) };
     // Under our own epoch we took it over before, and died before we could say so.
-    if (source !== logDirectory) {
-      if (source !== null && !clean) content = { ...content, unsynced: true };
-      placeLog(parts, logDirectory, content);
-    }
+    if (source?.path !== logDirectory) placeLog(parts, logDirectory, content);
     refuseStale(readdirSync(directory), volume, epoch);
     const leftovers = names.filter((name) => isLeftover(name, epoch)).map((name) => `${directory}/${name}`);
     return { ...content, logDirectory, settle: () => settle(parts, directory, logDirectory, leftovers) };
@@ -65,11 +64,12 @@ function refuseStale(names: readonly string[], volume: VolumeId, epoch: Epoch): 
 }
 
 /** The newest log that is settled, or was written under this boot; null when there is none. */
-function trustedLog(parts: FileStoreParts, directory: string, names: readonly string[]): string | null {
+function trustedLog(parts: FileStoreParts, directory: string, names: readonly string[]): { path: string; isOfThisBoot: boolean } | null {
   const logs = names.filter((name) => epochOf(name) !== null).sort();
   for (const name of logs.reverse()) {
-    const log = `${directory}/${name}`;
-    if (readdirSync(log).includes(SETTLED) || readOrNull(`${log}/${BOOT}`)?.toString() === parts.bootId) return log;
+    const path = `${directory}/${name}`;
+    const isOfThisBoot = readOrNull(`${path}/${BOOT}`)?.toString() === parts.bootId;
+    if (isOfThisBoot || readdirSync(path).includes(SETTLED)) return { path, isOfThisBoot };
   }
   return null;
 }

@@ -1,6 +1,7 @@
 /** What the owner of a volume does in a directory: its objects, its pages, and its log under one epoch. */
-import { constants, mkdirSync } from 'node:fs';
-import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { constants, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { ArchipelagoError, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
 import { storeClosed, volumeText } from '../answers.ts';
 import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
@@ -39,6 +40,9 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   readonly settled: Promise<ArchipelagoError | null>;
   /** Ends when what a dead owner has left is durable; null when there is nothing of the kind. */
   private inherited: Promise<unknown> | null;
+  /** True while the log holds the mark of what the next owner would have to sync. */
+  private hasLeftWord: boolean;
+  private pageWrites = 0;
   private headerWrites: Promise<void> = Promise.resolve();
   private underWay = 0;
   private whenIdle: (() => void) | null = null;
@@ -55,12 +59,15 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
       log.segments.map(({ number, bytes }) => [number, bytes.byteLength]),
     );
     this.rounds = new SharedRounds(() => this.syncRound());
-    // Begun now, so that the first flush waits less; its error is kept for that flush.
+    this.hasLeftWord = log.unsynced;
     this.settled = log.settle().then(
       () => null,
       (error: unknown) => this.logError(error, 'settling'),
     );
-    this.inherited = log.unsynced ? parts.syncFileSystem.run().catch((error: unknown) => error ?? 'unknown') : null;
+    // Begun soon, so that the first flush waits less, but not while a guest waits for us: starting a program takes milliseconds.
+    // An error is kept for that flush.
+    const syncAll = () => parts.syncFileSystem.run().catch((error: unknown) => error ?? 'unknown');
+    this.inherited = log.unsynced ? this.settled.then(syncAll) : null;
   }
 
   object(generation: Generation, index: number): WritableBlockObject {
@@ -98,23 +105,16 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   writePage(generation: Generation, sequence: number, bytes: Uint8Array): Promise<void> {
     return this.during(async () => {
-      const path = pagePath(this.parts.directory, generation, sequence);
+      this.pageWrites++;
       try {
-        const file = await open(path, 'w', 0o600).catch(async (error: NodeJS.ErrnoException) => {
-          if (error.code !== 'ENOENT') throw error;
-          await mkdir(`${this.parts.directory}/${PAGES}/${hex16(generation)}`, { recursive: true, mode: 0o700 });
-          return open(path, 'w', 0o600);
-        });
-        try {
-          await file.writeFile(bytes);
-        } finally {
-          await file.close();
-        }
-      } catch (error) {
-        throw ArchipelagoError.from(error, `writing ${path}`);
+        this.leaveWord();
+        const path = pagePath(this.parts.directory, generation, sequence);
+        await writePageFile(path, bytes);
+        this.pending.pages.add(path);
+        this.pending.addGeneration(`${this.parts.directory}/${PAGES}`, generation);
+      } finally {
+        this.pageWrites--;
       }
-      this.pending.pages.add(path);
-      this.pending.addGeneration(`${this.parts.directory}/${PAGES}`, generation);
     });
   }
 
@@ -148,6 +148,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     try {
       await this.syncInherited();
       await syncPending(this.parts, batch);
+      this.withdrawWord();
       await this.journal.sync();
     } catch (error) {
       throw this.fail(error, 'syncing');
@@ -169,10 +170,23 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     const error = await this.inherited;
     if (error !== undefined) throw error;
     this.inherited = null;
-    // Should it come back after a power failure, the next owner syncs once more for nothing.
-    await unlink(`${this.logDirectory}/${UNSYNCED}`).catch((reason: NodeJS.ErrnoException) => {
-      if (reason.code !== 'ENOENT') throw reason;
-    });
+  }
+
+  /** Leaves word for an owner that comes before the next sync: there is more to sync than `unsynced` names. */
+  private leaveWord(): void {
+    if (this.hasLeftWord) return;
+    try {
+      writeFileSync(`${this.logDirectory}/${UNSYNCED}`, '', { mode: 0o600 });
+    } catch (error) {
+      throw this.logError(error, 'noting unsynced pages');
+    }
+    this.hasLeftWord = true;
+  }
+
+  private withdrawWord(): void {
+    if (!this.hasLeftWord || this.pageWrites > 0 || this.pending.pages.size > 0) return;
+    rmSync(`${this.logDirectory}/${UNSYNCED}`, { force: true });
+    this.hasLeftWord = false;
   }
 
   unsynced(): ObjectName[] {
@@ -268,5 +282,17 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     } finally {
       this.operationEnded();
     }
+  }
+}
+
+async function writePageFile(path: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeFile(path, bytes, { mode: 0o600 }).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await writeFile(path, bytes, { mode: 0o600 });
+    });
+  } catch (error) {
+    throw ArchipelagoError.from(error, `writing ${path}`);
   }
 }
