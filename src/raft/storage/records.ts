@@ -93,8 +93,8 @@ export function decodeEntry(record: Uint8Array, index: number, previousChain: nu
     index: index as LogIndex,
     term: readCounter(view, 18) as Term,
     kind,
-    // A copy: the record belongs to the database's iterator.
-    data: record.slice(nameEnd),
+    // A plain copy: the database gives Buffers.
+    data: new Uint8Array(record.subarray(nameEnd)),
     clientId: decoder.decode(record.subarray(ENTRY_HEADER_BYTES, nameEnd)),
     session: readCounter(view, 26),
     sequence: readCounter(view, 34),
@@ -148,7 +148,7 @@ export function encodeStateValue(checksum: number, value: Uint8Array): Uint8Arra
 
 /** The value, and its checksum once that has been verified. */
 export function decodeStateValue(key: string, record: Uint8Array, directory: string): { value: Uint8Array; checksum: number } {
-  const value = record.slice(4);
+  const value = new Uint8Array(record.subarray(4));
   const checksum = stateChecksum(key, value);
   if (record.byteLength < 4 || viewOf(record).getUint32(0) !== checksum) throw corrupt(`the state under ${key} is damaged`, directory);
   return { value, checksum };

@@ -71,7 +71,7 @@ export function openFailure(error: unknown, directory: string): ArchipelagoError
       hint: 'stop the other process first',
     });
   }
-  if (code === 'LEVEL_CORRUPTION') return corrupt(text, directory, error);
+  if (code === 'LEVEL_CORRUPTION' || /no such file/i.test(text)) return corrupt(text, directory, error);
   return new ArchipelagoError('io-error', `Raft log in ${directory} cannot be opened: ${text}`, {
     cause: error,
     hint: 'check the disk and the directory’s permissions',
