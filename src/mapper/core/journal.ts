@@ -49,6 +49,7 @@
  * In every version magic, version and the length of the segment's header are where they are here, and its checksum is last.
  */
 import { assert, crc32, type Epoch, unreachable, type VolumeId, viewOf, writeCounter } from '../../base/index.ts';
+import { INDEX_LIMIT } from './page.ts';
 import type { MapChange } from './types.ts';
 
 export const JOURNAL_VERSION = 1;
@@ -184,7 +185,7 @@ export class FrameWriter {
     return this.open ? this.records : 0;
   }
 
-  /** Where the journal ends with the last finished frame: the predecessor of the next segment. Null when there is no journal at all. */
+  /** Where the journal ends with the last finished frame, which has to be appended before this is used: the predecessor of the next segment. Null when there is no journal at all. */
   get tail(): JournalTail | null {
     if (this.sequence === 0) return this.identity.predecessor;
     return { segment: this.identity.segment, length: this.endPosition, checksum: this.checksum, boot: this.bootChecksum };
@@ -206,6 +207,8 @@ export class FrameWriter {
 
   add(change: MapChange): void {
     assert(this.open, 'records are added to a frame that was begun');
+    // What the reader would refuse is not written.
+    if (change.kind !== 'naming') assert(change.index >= 0 && change.index <= INDEX_LIMIT, `block index out of range: ${change.index}`);
     this.reserve(RECORD_BYTES_MAX);
     const view = this.view;
     const at = this.at;
@@ -261,6 +264,7 @@ export class FrameWriter {
   }
 
   private addNumbers(kind: number, first: number, second: number): void {
+    assert(second !== 0, 'generation zero is never allocated');
     this.view.setUint8(this.at, kind);
     writeCounter(this.view, this.at + 1, first);
     this.at += 9;

@@ -200,7 +200,10 @@ describe('the page cache', () => {
     expect(other.bytes).toBe(0);
     expect(map.generationOf(3 * 1024)).toBe(2);
     expect(map.generationOf(4 * 1024)).toBe(MISSING);
+    const last = map.fold(generation(1), 100);
     map.close();
+    expect(cache.bytes).toBe(0);
+    map.written(last);
     expect(cache.bytes).toBe(0);
   });
 
@@ -320,7 +323,7 @@ describe('a map and its naive twin', () => {
         const twin = new NaiveMap();
         const map = new BlockMap(null);
         for (const [index, value, deep] of writes) {
-          const change = value === 0 ? absent(index) : deep ? layered(index, value, 1, index) : plain(index, value);
+          const change = value === 0 ? absent(index) : deep ? layered(index, 1, 1, 7, value) : plain(index, value);
           store.apply(map, change);
           twin.apply(change);
         }

@@ -1,57 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { concatBytes, crc32, type Epoch, type VolumeId, viewOf } from '../../../src/base/index.ts';
-import { FrameWriter, type JournalTail, type SegmentIdentity } from '../../../src/mapper/core/journal.ts';
 import { decodeSegments, type Replay } from '../../../src/mapper/core/replay.ts';
 import type { MapChange } from '../../../src/mapper/core/types.ts';
-import { absent, codeOf, generation, layered, plain, truncate } from './support.ts';
-
-const volume = 7 as VolumeId;
-const naming = (value: number, closeOthers: boolean): MapChange => ({ kind: 'naming', generation: generation(value), closeOthers });
-
-/** A segment as it grows: each append is a list of changes, with a mark or not. */
-class Segment {
-  readonly writer: FrameWriter;
-  bytes = new Uint8Array(0);
-  /** Where each append ends. */
-  readonly ends: number[] = [];
-
-  constructor(segment: number, predecessor: JournalTail | null = null, identity: Partial<SegmentIdentity> = {}) {
-    this.writer = new FrameWriter({ volume, epoch: 1 as Epoch, segment, bootId: 'boot-a', predecessor, ...identity });
-  }
-
-  append(changes: readonly MapChange[], mark = false): this {
-    this.writer.begin();
-    for (const change of changes) this.writer.add(change);
-    const bytes = this.writer.finish(mark);
-    expect(this.writer.start).toBe(this.bytes.byteLength);
-    this.bytes = concatBytes([this.bytes, bytes]) as Uint8Array<ArrayBuffer>;
-    expect(this.writer.length).toBe(this.bytes.byteLength);
-    this.ends.push(this.bytes.byteLength);
-    return this;
-  }
-
-  get number(): number {
-    return this.writer.identity.segment;
-  }
-
-  get found(): { number: number; bytes: Uint8Array } {
-    return { number: this.number, bytes: this.bytes };
-  }
-}
-
-type Found = { number: number; bytes: Uint8Array };
-const read = (segments: readonly Found[], bootId = 'boot-a', fromSegment = 1): Replay => decodeSegments(segments, { volume, bootId, fromSegment });
-const cut = ({ number, bytes }: Found, length: number): Found => ({ number, bytes: bytes.subarray(0, length) });
-function flip({ number, bytes }: Found, bit: number): Found {
-  const copy = bytes.slice();
-  copy[bit >>> 3] = (copy[bit >>> 3] as number) ^ (1 << (bit & 7));
-  return { number, bytes: copy };
-}
-/** As a power failure leaves a range that was not synced. */
-function lose({ number, bytes }: Found, from: number, to = bytes.byteLength): Found {
-  return { number, bytes: bytes.slice().fill(0, from, to) };
-}
+import { anyChange, cut, type Found, flip, lose, naming, read, Segment, volume } from './segments.ts';
+import { absent, codeOf, layered, plain, truncate } from './support.ts';
 
 describe('a journal', () => {
   it('gives back every kind of change, in order', () => {
@@ -249,15 +202,7 @@ describe('a journal', () => {
   });
 });
 
-const index = fc.nat(2000);
-const change: fc.Arbitrary<MapChange> = fc.oneof(
-  fc.tuple(index, fc.integer({ min: 1, max: 2 ** 40 })).map(([at, value]) => plain(at, value)),
-  fc.tuple(index, fc.integer({ min: 1, max: 99 }), fc.nat(99), fc.nat()).map(([at, value, base, presence]) => layered(at, value, base, presence)),
-  index.map(absent),
-  index.map(truncate),
-  fc.tuple(fc.integer({ min: 1, max: 99 }), fc.boolean()).map(([value, closeOthers]) => naming(value, closeOthers)),
-);
-const frames = fc.array(fc.record({ changes: fc.array(change, { maxLength: 4 }), mark: fc.boolean() }), { minLength: 1, maxLength: 6 });
+const frames = fc.array(fc.record({ changes: fc.array(anyChange, { maxLength: 4 }), mark: fc.boolean() }), { minLength: 1, maxLength: 6 });
 const journals = fc.array(frames, { minLength: 1, maxLength: 4 });
 
 interface Written {
