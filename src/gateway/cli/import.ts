@@ -19,7 +19,7 @@ import { formatSize } from './sizes.ts';
  * A pipe tells its size at its end only. Volumes are thin, so it is read into one of this size, which then shrinks to what came: no copy on
  * the way and no growing while data arrives.
  */
-const PIPE_BYTES = 64 * 1024 ** 4;
+const PIPE_BYTES = 16 * 1024 ** 4;
 const QCOW2_MAGIC = 'QFI\xfb';
 
 export interface ImportRequest {
