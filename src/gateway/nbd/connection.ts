@@ -109,7 +109,7 @@ export class Connection implements Reader {
   private mustPause(): boolean {
     const { handshake, transmission } = this;
     if (this.stopping) return true;
-    if (transmission !== null) return transmission.ended || transmission.full;
+    if (transmission !== null) return transmission.mustPause;
     return handshake !== null && (handshake.busy || handshake.ended);
   }
 

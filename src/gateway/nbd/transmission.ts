@@ -79,8 +79,12 @@ export class Transmission {
     this.answered = options.answered;
   }
 
-  /** Too much is under way for one more request. */
-  get full(): boolean {
+  /** Nothing shall be read: it is over, or too much is under way for one more request. A payload that has begun is read to its end. */
+  get mustPause(): boolean {
+    return this.ended || (this.isFull && !this.intake.midPayload);
+  }
+
+  private get isFull(): boolean {
     return this.requestsUnderWay >= this.limits.maxRequests || this.bytesUnderWay + this.replies.unsentBytes >= this.limits.maxBytes;
   }
 
@@ -124,7 +128,7 @@ export class Transmission {
       this.submitCollected(this.collecting);
       return true;
     }
-    if (intake.available < nbd.REQUEST_BYTES || this.full) return false;
+    if (intake.available < nbd.REQUEST_BYTES || this.isFull) return false;
     const view = intake.buffer.view;
     const at = intake.start;
     if (view.getUint32(at) !== nbd.REQUEST_MAGIC) {

@@ -17,6 +17,10 @@ export class RamVolume {
   readonly readOnly: boolean;
   readonly schedule: ((run: () => void) => void) | null;
   attached = 0;
+  /** I/O that devices have and have not answered. */
+  underWay = 0;
+  /** All I/O ever submitted. */
+  submitted = 0;
   flushes = 0;
   fuas = 0;
   /** Set to let all I/O fail. */
@@ -93,14 +97,17 @@ export class RamDevice implements Device {
 
   submit(io: VolumeIo): void {
     if (this.closed) throw new Error('I/O on a closed device');
+    this.volume.submitted++;
     if (this.volume.schedule === null) {
       io.done(this.volume.carryOut(io));
       return;
     }
     this.underWay++;
+    this.volume.underWay++;
     // Data is looked at late, so that a front end that takes its buffer back too early is caught.
     this.volume.schedule(() => {
       this.underWay--;
+      this.volume.underWay--;
       io.done(this.volume.carryOut(io));
     });
   }
