@@ -1,5 +1,5 @@
 /** What volumes need of the process that they live in. One function of `src/node` fills it. */
-import type { Clock, Epoch, Log, VolumeId } from '../base/index.ts';
+import type { Clock, Epoch, LivenessEpoch, Log, VolumeId } from '../base/index.ts';
 import type { BlockStore, ObjectName } from '../blocker/index.ts';
 import type { Command, CommandValues, PageCache } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
@@ -25,7 +25,7 @@ export interface HandOverState {
 export interface VolumeContext {
   readonly node: string;
   /** Of this process: acquisitions name it. */
-  readonly livenessEpoch: () => number;
+  readonly livenessEpoch: () => LivenessEpoch;
   readonly registry: RegistryPort;
   readonly blockStore: BlockStore;
   readonly pageCache: PageCache;
@@ -35,8 +35,6 @@ export interface VolumeContext {
   readonly log: Log;
   /** The bulk link to another node's data process; null for a node that is not known. */
   readonly linkTo: (node: string) => Link | null;
-  /** The liveness epoch of another node, as the registry has it; null for one that is not known. */
-  readonly livenessOf: (node: string) => number | null;
   /** How long I/O is held while nobody can serve it, before it fails. */
   readonly ioTimeoutMs: number;
 }

@@ -168,7 +168,7 @@ export class Volume {
 
   private async acquire(): Promise<void> {
     const { id, epoch } = this.record;
-    const livenessEpoch = this.context.livenessEpoch() as CommandValues['startNode']['livenessEpoch'];
+    const livenessEpoch = this.context.livenessEpoch();
     const acquired = await this.context.registry.propose<'acquire'>({ type: 'acquire', id, node: this.context.node, livenessEpoch, epoch });
     this.acquired = { ...acquired, epoch: acquired.record.epoch };
     this.changed = true;
@@ -179,7 +179,7 @@ export class Volume {
     const handedOver = this.handedOver?.epoch === epoch ? this.handedOver : null;
     if (!handedOver && this.acquired?.epoch !== epoch) {
       // Owner by an entry whose answer did not arrive: asked again, it is answered the same.
-      const livenessEpoch = this.context.livenessEpoch() as CommandValues['startNode']['livenessEpoch'];
+      const livenessEpoch = this.context.livenessEpoch();
       const again = { type: 'acquire', id: this.record.id, node: this.context.node, livenessEpoch, epoch: (epoch - 1) as Epoch } as const;
       this.acquired = { ...(await this.context.registry.propose<'acquire'>(again)), epoch };
     }

@@ -1,5 +1,5 @@
 /** All volumes and snapshots as this process knows them, and the devices that clients attach to. */
-import { ArchipelagoError, type Generation, type VolumeId } from '../base/index.ts';
+import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import { type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import { checkMap, type CheckResult } from './check.ts';
@@ -47,6 +47,13 @@ export class Volumes implements DeviceDirectory {
     const volume = this.open.get(record.id);
     if (volume) volume.update(record);
     else if (record.owner?.node === this.context.node) this.volumeById(record.id)?.update(record);
+  }
+
+  /** As after a restart: everything that the registry has. */
+  replaceAll(records: readonly VolumeRecord[]): void {
+    const ids = new Set(records.map(({ id }) => id));
+    for (const id of [...this.records.keys()]) if (!ids.has(id)) this.remove(id);
+    for (const record of records) this.update(record);
   }
 
   remove(id: VolumeId): void {
@@ -142,6 +149,12 @@ export class Volumes implements DeviceDirectory {
 
   handOver(id: VolumeId, to: Pick<NodeRecord, 'name' | 'livenessEpoch'>): Promise<HandOverResult> {
     return handOverVolume(this.context, this.volumeToChange(id), to);
+  }
+
+  /** Becomes the owner, if there is none. */
+  async own(id: VolumeId): Promise<{ epoch: Epoch }> {
+    const { epoch } = await this.volumeToChange(id).own(ATTACH_TIMEOUT_MS);
+    return { epoch };
   }
 
   release(id: VolumeId): Promise<void> {

@@ -33,11 +33,13 @@
  *     24  1  flags: bit 0 mark
  *     25  3  zero
  *     28  4  count of records
- *     32     records
+ *     32  4  for a mark: how many frames of this segment it covers
+ *     36     records
  *    end  4  CRC-32 of all before, seeded with volume id and segment number
  *
- * A mark says: when this frame was appended, all frames before it, and the data and directories that their records speak of, were durable.
- * It says nothing of its own records, and is itself worth something after a power failure only once it is synced too.
+ * A mark says: when this frame was appended, all segments before and the first frames of this one, as many as it covers, were durable, with
+ * the data and directories that their records speak of. It says nothing of the frames in between, which may have been appended while the
+ * sync was under way, and is itself worth something after a power failure only once it is synced too.
  *
  * The two checksums at 12 and 16 tie a frame to its place: one of another epoch or one that a cut has left behind does not follow. A frame
  * can still be recognised alone, so that damage before it is told from a torn end.
@@ -56,7 +58,7 @@ export const JOURNAL_VERSION = 1;
 export const SEGMENT_MAGIC = 0x41724a73;
 export const FRAME_MAGIC = 0x41724a66;
 export const SEGMENT_FIXED_BYTES = 64;
-export const FRAME_HEADER_BYTES = 32;
+export const FRAME_HEADER_BYTES = 36;
 export const CHECKSUM_BYTES = 4;
 export const FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + CHECKSUM_BYTES;
 export const FLAG_MARK = 1;
@@ -180,6 +182,11 @@ export class FrameWriter {
     return this.endPosition;
   }
 
+  /** Frames finished so far. */
+  get frames(): number {
+    return this.sequence;
+  }
+
   /** Records in the frame that is being collected. */
   get pending(): number {
     return this.open ? this.records : 0;
@@ -240,9 +247,10 @@ export class FrameWriter {
     this.records++;
   }
 
-  /** Ends the frame and returns what to append at `start`. */
-  finish(mark: boolean): Uint8Array {
+  /** Ends the frame and returns what to append at `start`. With a mark, `covered` says how many frames of this segment it covers; else null. */
+  finish(covered: number | null): Uint8Array {
     assert(this.open, 'a frame is begun before it is finished');
+    assert(covered === null || covered <= this.sequence, 'a mark covers frames before it');
     this.open = false;
     const { view, frameAt } = this;
     const end = this.at + CHECKSUM_BYTES;
@@ -253,8 +261,9 @@ export class FrameWriter {
     view.setUint32(frameAt + 12, this.checksum);
     view.setUint32(frameAt + 16, this.headerChecksum);
     view.setUint32(frameAt + 20, this.bootChecksum);
-    view.setUint32(frameAt + 24, mark ? FLAG_MARK << 24 : 0);
+    view.setUint32(frameAt + 24, covered === null ? 0 : FLAG_MARK << 24);
     view.setUint32(frameAt + 28, this.records);
+    view.setUint32(frameAt + 32, covered ?? 0);
     this.checksum = crc32(this.bytes.subarray(frameAt, this.at), this.seed);
     view.setUint32(this.at, this.checksum);
     if (frameAt > 0) this.bytes.set(this.header);

@@ -3,10 +3,10 @@
  *
  * - Segments are followed backwards from the last one with a good header, each naming its predecessor and how much of it counts.
  * - The end of the last segment may be torn: what does not parse there is cut. It is damage instead, and the error `corrupt`, when
- *   something behind it proves that it once was whole: a frame with a mark, or, under the boot that still runs, any good frame.
+ *   something behind it proves that it once was whole: a mark that covers it, or, under the boot that still runs, any good frame.
  * - A predecessor that does not have what its successor says is damage too, unless the power failed before either was durable: then they
  *   were written under the same boot, not the current one, and no mark follows. The replay ends there.
- * - Frames under a boot that has ended count up to the last mark. What a segment of another boot took over as its predecessor counts as
+ * - Frames under a boot that has ended count as far as a mark covers them. What a segment of another boot took over as its predecessor counts as
  *   if marked: it was read after a power failure, so it was durable.
  */
 import { assert, type Epoch, hex16, type VolumeId } from '../../base/index.ts';
@@ -83,7 +83,8 @@ export function decodeSegments(segments: readonly { readonly number: number; rea
 /** Throws when something behind the point where a segment stops to parse proves that the bytes before were whole once. */
 function rejectSurvivors(segment: ParsedSegment, boot: number): void {
   for (const frame of segment.survivors) {
-    if (frame.mark) throw damaged(segment, segment.validEnd, 'does not parse, and a mark behind it says that it was durable');
+    const covered = frame.covers !== null && frame.covers > segment.frames.length;
+    if (covered) throw damaged(segment, segment.validEnd, 'does not parse, and a mark behind it says that it was durable');
     if (frame.boot === boot) throw damaged(segment, segment.validEnd, 'does not parse, and what was written behind it does');
   }
 }
@@ -137,7 +138,7 @@ function rejectBreak(before: ParsedSegment | undefined, after: ParsedSegment, li
   const what = `has not the ${tail.length} bytes that segment ${hex16(after.number)} goes on from`;
   if (before !== undefined) rejectSurvivors(before, boot);
   if (position >= tail.length) throw damaged(where, tail.length, `contradicts segment ${hex16(after.number)}, which goes on from there`);
-  if (links.some((link) => link.frames.some((frame) => frame.mark))) throw damaged(where, position, `${what}, and a mark says that it was durable`);
+  if (links.some((link) => link.frames.some((frame) => frame.covers !== null))) throw damaged(where, position, `${what}, and a mark says that it was durable`);
   if (tail.boot === boot) throw damaged(where, position, `${what}, under the boot that still runs`);
   if (tail.boot !== after.header?.boot) throw damaged(where, position, `${what}, which were durable when it was begun`);
 }
@@ -173,8 +174,9 @@ function countingFrames(chain: readonly Link[], boot: number): number {
     const own = segment.header?.boot;
     if (lastBoot !== undefined && own !== lastBoot) durable = seen;
     lastBoot = own;
+    const segmentStart = seen;
     for (const frame of frames) {
-      if (frame.mark) durable = seen;
+      if (frame.covers !== null) durable = Math.max(durable, segmentStart + frame.covers);
       seen++;
     }
   }

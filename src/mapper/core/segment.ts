@@ -38,7 +38,8 @@ export interface Frame {
   readonly end: number;
   readonly checksum: number;
   readonly boot: number;
-  readonly mark: boolean;
+  /** For a mark: how many frames of the segment it covers; null for any other frame. */
+  readonly covers: number | null;
   readonly records: number;
 }
 
@@ -159,8 +160,8 @@ function frameAt(bytes: Uint8Array, view: DataView, at: number, seed: number): F
   if (length < FRAME_OVERHEAD_BYTES || end > bytes.byteLength) return null;
   const checksum = view.getUint32(end - CHECKSUM_BYTES);
   if (crc32(bytes.subarray(at, end - CHECKSUM_BYTES), seed) !== checksum) return null;
-  const mark = (view.getUint8(at + 24) & FLAG_MARK) !== 0;
-  return { start: at, end, checksum, boot: view.getUint32(at + 20), mark, records: view.getUint32(at + 28) };
+  const covers = (view.getUint8(at + 24) & FLAG_MARK) === 0 ? null : view.getUint32(at + 32);
+  return { start: at, end, checksum, boot: view.getUint32(at + 20), covers, records: view.getUint32(at + 28) };
 }
 
 function belongs(view: DataView, frame: Frame, header: ParsedHeader): boolean {

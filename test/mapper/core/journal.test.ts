@@ -51,12 +51,12 @@ describe('a journal', () => {
     const writer = new Segment(1).writer;
     writer.begin();
     writer.add(plain(1, 1));
-    const first = writer.finish(false);
+    const first = writer.finish(null);
     const copy = first.slice();
     writer.begin();
     for (let index = 0; index < 5000; index++) writer.add(layered(index, 1, 2));
     expect(writer.pending).toBe(5000);
-    const second = writer.finish(true);
+    const second = writer.finish(1);
     expect(first).toEqual(copy);
     expect(read([{ number: 1, bytes: concatBytes([first, second]) }]).changes.length).toBe(5001);
   });
@@ -197,8 +197,8 @@ describe('a journal', () => {
     segment.writer.begin();
     segment.writer.add(plain(1, 1));
     const inside = segment.writer as unknown as { view: DataView; frameAt: number };
-    inside.view.setUint8(inside.frameAt + 32, 6);
-    expect(codeOf(() => read([{ number: 1, bytes: segment.writer.finish(false) }]))).toBe('unsupported-version');
+    inside.view.setUint8(inside.frameAt + 36, 6);
+    expect(codeOf(() => read([{ number: 1, bytes: segment.writer.finish(null) }]))).toBe('unsupported-version');
   });
 });
 

@@ -25,7 +25,7 @@ export class Segment {
   append(changes: readonly MapChange[], mark = false): this {
     this.writer.begin();
     for (const change of changes) this.writer.add(change);
-    const bytes = this.writer.finish(mark);
+    const bytes = this.writer.finish(mark ? this.writer.frames : null);
     expect(this.writer.start).toBe(this.bytes.byteLength);
     this.bytes = concatBytes([this.bytes, bytes]) as Uint8Array<ArrayBuffer>;
     expect(this.writer.length).toBe(this.bytes.byteLength);

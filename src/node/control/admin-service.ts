@@ -1,0 +1,287 @@
+/**
+ * The admin API of this node. What concerns the registry alone is proposed here; what concerns a volume is done by its owner, wherever that
+ * is, or by this node's data process when there is none. Reads wait for a quorum, so that a client sees on each node what it did on another.
+ */
+import { ArchipelagoError, type Clock, type LivenessEpoch } from '../../base/index.ts';
+import type { AdminService, CheckView, ClusterView, MigrationView, NodeView, VolumeView } from '../../gateway/index.ts';
+import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry, type VolumeRecord } from '../../mapper/index.ts';
+import type { RaftNode } from '../../raft/index.ts';
+import type { VolumeStats } from '../../volume/index.ts';
+import type { NodeConfig } from '../config.ts';
+import type { DataRequests } from '../protocol.ts';
+import type { ClusterLinks } from './cluster-links.ts';
+import { gatherStats, type GatheredStats, volumeView } from './volume-views.ts';
+
+const DEFAULT_BLOCK_BYTES = 4 << 20;
+const BARRIER_TIMEOUT_MS = 5000;
+const PROPOSE_TIMEOUT_MS = 10_000;
+/** How long a request looks for the owner while the ownership moves. */
+const OWNER_TIMEOUT_MS = 10_000;
+const OWNER_RETRY_MS = 50;
+/** How long one node may take over a part of an answer that can do without it. */
+const GATHER_TIMEOUT_MS = 1000;
+/** How long an owner may take for a snapshot, handover or resize. */
+const OPERATION_TIMEOUT_MS = 120_000;
+const CHECK_TIMEOUT_MS = 24 * 3_600_000;
+
+/** What each node tells of itself. */
+export interface NodeStatus {
+  readonly lease: boolean;
+  readonly version: string;
+  readonly control: number;
+  readonly data: number[];
+  readonly nbdSocket: string;
+  readonly store: ClusterView['store'];
+}
+
+export interface AdminServiceOptions {
+  readonly config: NodeConfig;
+  readonly clock: Clock;
+  readonly raft: RaftNode;
+  readonly registry: Registry;
+  readonly links: ClusterLinks;
+  /** Of this node's processes; null while they are being started. */
+  readonly livenessEpoch: () => LivenessEpoch | null;
+  /** Serves a request on this node, as a link does on another. */
+  readonly serve: (method: string, parameters: unknown) => Promise<unknown>;
+}
+
+export class NodeAdminService implements AdminService {
+  private readonly options: AdminServiceOptions;
+  private readonly registry: Registry;
+  private readonly self: string;
+
+  constructor(options: AdminServiceOptions) {
+    this.options = options;
+    this.registry = options.registry;
+    this.self = options.config.name;
+  }
+
+  // ---- volumes ----
+
+  async createVolume(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string> }): Promise<VolumeView> {
+    return this.view(await this.create({ ...request, importer: null }));
+  }
+
+  private async create(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string>; importer: { node: string; livenessEpoch: LivenessEpoch } | null }): Promise<VolumeRecord> {
+    const { name, size, blockSize = DEFAULT_BLOCK_BYTES, labels = {}, importer } = request;
+    checkVolumeName(name);
+    checkBlockSize(blockSize);
+    checkSize(size, blockSize);
+    checkLabels(labels);
+    const command = { type: 'create', name, sizeBytes: size, blockSizeBytes: blockSize, labels, importer, createdAt: this.now() } as const;
+    return propose<'create'>(this.options.raft, command, { timeoutMs: PROPOSE_TIMEOUT_MS });
+  }
+
+  async cloneSnapshot(snapshot: string, request: { name: string; size?: number }): Promise<VolumeView> {
+    checkVolumeName(request.name);
+    const { id } = await this.find(snapshot);
+    const command = { type: 'clone', snapshotId: id, name: request.name, sizeBytes: request.size ?? null, createdAt: this.now() } as const;
+    return this.view(await propose<'clone'>(this.options.raft, command, { timeoutMs: PROPOSE_TIMEOUT_MS }));
+  }
+
+  async snapshotVolume(volume: string, request: { name: string }): Promise<VolumeView> {
+    checkVolumeName(request.name);
+    // The owner would notice too, but only after it has done the work.
+    await this.find(volume);
+    if (this.registry.byName(request.name)) throw new ArchipelagoError('exists', `the name '${request.name}' is taken`, { hint: 'choose another name' });
+    return this.view(await this.atOwner<VolumeRecord>(volume, 'snapshot', ({ id }) => ({ id, name: request.name })));
+  }
+
+  async listVolumes(filter: { label?: { key: string; value: string } }): Promise<VolumeView[]> {
+    await this.barrier();
+    const { label } = filter;
+    const stats = await this.gather();
+    const shown = [...this.registry.volumes()].filter((record) => record.importer === null && (!label || record.labels[label.key] === label.value));
+    return shown.map((record) => volumeView(this.registry, record, stats, null));
+  }
+
+  async volumeInfo(name: string): Promise<VolumeView> {
+    return this.view(await this.find(name));
+  }
+
+  async resizeVolume(name: string, request: { size: number; shrink: boolean }): Promise<VolumeView> {
+    const { blockSizeBytes } = await this.find(name);
+    checkSize(request.size, blockSizeBytes);
+    const parameters = { sizeBytes: request.size, shrink: request.shrink };
+    return this.view(await this.atOwner<VolumeRecord>(name, 'resize', ({ id }) => ({ id, ...parameters })));
+  }
+
+  async renameVolume(name: string, request: { name: string }): Promise<VolumeView> {
+    checkVolumeName(request.name);
+    const { id } = await this.find(name);
+    return this.view(await propose<'rename'>(this.options.raft, { type: 'rename', id, name: request.name }, { timeoutMs: PROPOSE_TIMEOUT_MS }));
+  }
+
+  async labelVolume(name: string, labels: Record<string, string | null>): Promise<VolumeView> {
+    const { id } = await this.find(name);
+    return this.view(await propose<'label'>(this.options.raft, { type: 'label', id, labels }, { timeoutMs: PROPOSE_TIMEOUT_MS }));
+  }
+
+  async removeVolume(name: string): Promise<VolumeView> {
+    const record = await this.find(name);
+    const view = await this.view(record);
+    if (record.kind === 'volume') {
+      await this.atOwner<VolumeRecord>(name, 'remove', ({ id }) => ({ id }));
+      return view;
+    }
+    if (view.clients > 0) throw new ArchipelagoError('in-use', `snapshot '${name}' has ${view.clients} attached clients`, { hint: 'detach them first' });
+    await propose<'remove'>(this.options.raft, { type: 'remove', id: record.id, epoch: record.epoch }, { timeoutMs: PROPOSE_TIMEOUT_MS });
+    return view;
+  }
+
+  async volumeUri(name: string, node: string | null): Promise<{ uri: string }> {
+    await this.find(name);
+    const { nbdSocket } = await this.atNode<NodeStatus>(node ?? this.self, 'status', {}, BARRIER_TIMEOUT_MS);
+    return { uri: nbdUri(name, nbdSocket) };
+  }
+
+  async migrateVolume(name: string, request: { to: string }): Promise<MigrationView> {
+    const { to } = request;
+    const before = await this.find(name);
+    if (!this.registry.node(to)) throw new ArchipelagoError('not-found', `there is no node '${to}'`, { hint: 'list them with `archipelago cluster status`' });
+    if (before.kind !== 'volume') throw new ArchipelagoError('read-only', `'${name}' is a snapshot, which every node serves`, { hint: 'nothing has to move' });
+    const from = before.owner?.node ?? to;
+    if (from === to) {
+      const startedMs = this.options.clock.nowMs();
+      const { epoch } = before.owner ?? (await this.atNode<{ epoch: number }>(to, 'own', { id: before.id }, OPERATION_TIMEOUT_MS));
+      return { name, from, to, epoch: String(epoch), pauseMs: before.owner ? 0 : this.options.clock.nowMs() - startedMs };
+    }
+    const { epoch, pauseMs } = await this.atOwner<{ epoch: number; pauseMs: number }>(name, 'handOver', ({ id }) => ({ id, to }));
+    return { name, from, to, epoch: String(epoch), pauseMs };
+  }
+
+  async checkVolume(name: string): Promise<CheckView> {
+    const record = await this.find(name);
+    const check = (node: string) => this.atNode<{ blocks: number; pages: number; problems: string[] }>(node, 'check', { id: record.id }, CHECK_TIMEOUT_MS);
+    const { blocks, pages, problems } = await check(record.owner?.node ?? this.self);
+    return { name, ok: problems.length === 0, blocks, pages, problems };
+  }
+
+  // ---- imports ----
+
+  async beginImport(request: { name: string; size: number; blockSize?: number }, signal: AbortSignal): Promise<VolumeView & { uri: string }> {
+    const livenessEpoch = this.options.livenessEpoch();
+    if (livenessEpoch === null) throw new ArchipelagoError('unavailable', `node ${this.self} is being started`, { hint: 'try again in a second' });
+    const record = await this.create({ ...request, importer: { node: this.self, livenessEpoch } });
+    signal.addEventListener('abort', () => void this.abandonImport(record), { once: true });
+    if (signal.aborted) void this.abandonImport(record);
+    return { ...(await this.view(record)), uri: nbdUri(request.name, this.options.config.nbd.socket) };
+  }
+
+  async finishImport(name: string): Promise<VolumeView> {
+    const { id } = await this.find(name);
+    return this.view(await propose<'finishImport'>(this.options.raft, { type: 'finishImport', id }, { timeoutMs: PROPOSE_TIMEOUT_MS }));
+  }
+
+  /** Removes what an import had written. Its client may still be attached for a moment; a node that stops before is covered by its next start. */
+  private async abandonImport({ id }: VolumeRecord): Promise<void> {
+    const deadlineMs = this.options.clock.nowMs() + OPERATION_TIMEOUT_MS;
+    for (;;) {
+      const record = this.registry.byId(id);
+      if (record === null || record.importer === null) return;
+      try {
+        await this.options.serve('remove', { id });
+        return;
+      } catch (error) {
+        if (this.options.clock.nowMs() >= deadlineMs) throw error;
+        await this.pause();
+      }
+    }
+  }
+
+  // ---- the cluster ----
+
+  async clusterStatus(): Promise<ClusterView> {
+    const { leader, term, voters } = this.options.raft.status();
+    const members = this.options.links.memberNames();
+    const statuses = await Promise.all(members.map((node) => this.tryNode<NodeStatus>(node, 'status')));
+    const nodes = members.map((name, place): NodeView => {
+      const status = statuses[place] ?? null;
+      return {
+        name,
+        peerId: this.options.links.peerId(name),
+        role: voters.includes(name) ? 'voter' : 'learner',
+        up: status !== null,
+        lease: status?.lease ?? false,
+        volumes: this.registry.heldBy(name).length,
+        version: status?.version ?? this.registry.node(name)?.version ?? '',
+        pids: { control: status?.control ?? null, data: status?.data ?? [] },
+      };
+    });
+    const own = statuses[members.indexOf(this.self)];
+    const volumes = [...this.registry.volumes()].filter(({ importer }) => importer === null).length;
+    return { leader, term, quorum: leader !== null, nodes, volumes, store: own?.store ?? { kind: this.options.config.store.kind, location: '', usedBytes: 0, availableBytes: null } };
+  }
+
+  async drainNode(node: string | null): Promise<{ node: string; moved: number }> {
+    return this.atNode(node ?? this.self, 'drain', {}, OPERATION_TIMEOUT_MS);
+  }
+
+  // ---- helpers ----
+
+  /** Rejects with `unavailable` when no quorum confirms that what this node shows is current. */
+  private async barrier(): Promise<void> {
+    await this.options.raft.readBarrier({ timeoutMs: BARRIER_TIMEOUT_MS });
+  }
+
+  private async find(name: string): Promise<VolumeRecord> {
+    await this.barrier();
+    const record = this.registry.byName(name);
+    if (!record) throw new ArchipelagoError('not-found', `there is no volume or snapshot '${name}'`, { hint: 'list them with `archipelago volume ls`' });
+    return record;
+  }
+
+  /** Has the owner do something, and follows the ownership while it moves. Without an owner this node becomes it. */
+  private async atOwner<Value>(name: string, method: keyof DataRequests, parameters: (record: VolumeRecord) => object): Promise<Value> {
+    const deadlineMs = this.options.clock.nowMs() + OWNER_TIMEOUT_MS;
+    for (;;) {
+      const record = await this.find(name);
+      const node = record.owner?.node ?? this.self;
+      try {
+        return await this.atNode<Value>(node, method, parameters(record), OPERATION_TIMEOUT_MS);
+      } catch (error) {
+        const { code } = ArchipelagoError.from(error, method);
+        // Nothing was done by a node that is no longer the owner, or that could not be asked.
+        const again = code === 'stale-epoch' || (code === 'unavailable' && node === this.self);
+        if (!again || this.options.clock.nowMs() >= deadlineMs) throw error;
+        await this.pause();
+      }
+    }
+  }
+
+  private pause(): Promise<void> {
+    return new Promise((resolve) => void this.options.clock.setTimer(OWNER_RETRY_MS, resolve));
+  }
+
+  private atNode<Value>(node: string, method: string, parameters: object, timeoutMs: number): Promise<Value> {
+    if (node === this.self) return this.options.serve(method, parameters) as Promise<Value>;
+    return this.options.links.call<Value>(node, method, parameters, timeoutMs);
+  }
+
+  private async tryNode<Value>(node: string, method: string): Promise<Value | null> {
+    try {
+      return await this.atNode<Value>(node, method, {}, GATHER_TIMEOUT_MS);
+    } catch {
+      // A node that does not answer is shown as such.
+      return null;
+    }
+  }
+
+  private async gather(): Promise<GatheredStats> {
+    const answers = await Promise.all(this.options.links.memberNames().map((node) => this.tryNode<VolumeStats[]>(node, 'stats')));
+    return gatherStats(answers.filter((answer) => answer !== null));
+  }
+
+  private async view(record: VolumeRecord): Promise<VolumeView> {
+    return volumeView(this.registry, record, await this.gather(), null);
+  }
+
+  private now(): string {
+    return new Date(this.options.clock.wallMs()).toISOString();
+  }
+}
+
+function nbdUri(name: string, socket: string): string {
+  return `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(socket).replaceAll('%2F', '/')}`;
+}

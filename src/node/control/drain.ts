@@ -1,0 +1,49 @@
+/** Gives away what this node owns, many volumes at a time. */
+import { ArchipelagoError, type Clock, type Log, type VolumeId } from '../../base/index.ts';
+import type { DataChild } from './data-child.ts';
+
+/** Handovers and releases under way at a time: each mostly waits for disks and Raft. */
+const PARALLEL = 8;
+/** After this long the rest is left: its next owner recovers it as after a crash. */
+const DRAIN_TIMEOUT_MS = 15_000;
+
+export interface DrainOptions {
+  readonly child: DataChild;
+  /** Nodes that can take volumes. */
+  readonly targets: readonly string[];
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * Volumes with clients at other nodes are handed over, so that those wait as little as possible; the others are released with everything
+ * synced. Resolves to the number of volumes that are no longer owned here.
+ */
+export async function drain({ child, targets, clock, log }: DrainOptions): Promise<number> {
+  const owned = await child.request<{ id: VolumeId; remoteClients: number }[]>('owned', {});
+  const deadlineMs = clock.nowMs() + DRAIN_TIMEOUT_MS;
+  const queue = owned.map((volume, place) => ({ ...volume, target: targets[place % Math.max(1, targets.length)] }));
+  let moved = 0;
+  const work = async (): Promise<void> => {
+    for (let volume = queue.shift(); volume; volume = queue.shift()) {
+      if (clock.nowMs() >= deadlineMs) return;
+      const { id, remoteClients, target } = volume;
+      const gone = remoteClients > 0 && target !== undefined ? child.request('handOver', { id, to: target }) : child.request('release', { id });
+      try {
+        await withTimeout(gone, deadlineMs - clock.nowMs(), clock);
+        moved++;
+      } catch (error) {
+        log.warn({ volume: id, error: String(error) }, 'a volume could not be given away: its next owner recovers it');
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  return moved;
+}
+
+function withTimeout(work: Promise<unknown>, timeoutMs: number, clock: Clock): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = clock.setTimer(Math.max(1, timeoutMs), () => reject(new ArchipelagoError('timeout', 'took too long')));
+    work.then(() => resolve(), reject).finally(() => timer.cancel());
+  });
+}

@@ -1,0 +1,242 @@
+/**
+ * The control process: Raft and its log, the registry, the admin API and the links between control processes. It starts and watches the data
+ * process. This is the one place where everything of a node is put together.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { collectDefaultMetrics, Registry as MetricsRegistry } from 'prom-client';
+import { ArchipelagoError, type LivenessEpoch, type Log, Prng } from '../../base/index.ts';
+import { type ClusterView, type HttpServer, startHttpServer } from '../../gateway/index.ts';
+import { type Command, type CommandValues, Registry, type RegistryChange } from '../../mapper/index.ts';
+import { loadOrCreateIdentity } from '../../net/index.ts';
+import { RaftNode } from '../../raft/index.ts';
+import type { Channel } from '../channel.ts';
+import { systemClock } from '../clock.ts';
+import type { NodeConfig } from '../config.ts';
+import { dieOnBugs, openLog } from '../log.ts';
+import { type Activate, DATA_REQUESTS, type DataStarted, type LeaseNotice, type RegistryNotice, type RegistryTable, type StartData } from '../protocol.ts';
+import { NodeAdminService, type NodeStatus } from './admin-service.ts';
+import { ClusterLinks, type Member } from './cluster-links.ts';
+import { DataChild } from './data-child.ts';
+import { drain } from './drain.ts';
+import { proposeUntilKnown } from './proposing.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+/** Runs one daemon until SIGTERM or SIGINT, then drains and stops it. Rejects when it cannot start. */
+export async function runControlProcess(config: NodeConfig): Promise<void> {
+  const log = openLog(config, 'control');
+  const signal = new Promise<string>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => resolve(name));
+  });
+  const node = await ControlProcess.start(config, log);
+  dieOnBugs(log);
+  log.info({ signal: await signal }, 'stopping: handing volumes over');
+  await node.stop();
+  log.info({}, 'stopped');
+  process.exit(0);
+}
+
+class ControlProcess {
+  private readonly config: NodeConfig;
+  private readonly log: Log;
+  private readonly registry = new Registry();
+  private readonly child: DataChild;
+  private links!: ClusterLinks;
+  private raft!: RaftNode;
+  private http!: HttpServer;
+  /** Under which this process and its present data process own volumes; null until the registry has given one. */
+  private livenessEpoch: LivenessEpoch | null = null;
+  private storeStatus: ClusterView['store'] | null = null;
+
+  private constructor(config: NodeConfig, log: Log) {
+    this.config = config;
+    this.log = log;
+    this.child = new DataChild({
+      pidFile: join(config.dataDirectory, 'data.pid'),
+      clock: systemClock,
+      log,
+      methods: { propose: (command) => this.raftPropose(command as Command) },
+      started: (channel) => this.activate(channel),
+    });
+  }
+
+  static async start(config: NodeConfig, log: Log): Promise<ControlProcess> {
+    const node = new ControlProcess(config, log);
+    const identity = await loadOrCreateIdentity(config.identityFile);
+    node.links = await ClusterLinks.start({
+      config,
+      identity,
+      clock: systemClock,
+      log,
+      raftFrame: (from, frame) => node.raft?.receive(from, frame),
+      serve: (method, parameters) => node.serve(method, parameters),
+    });
+    // Holds the lock of `raft/`: from here on this is the only control process of the node.
+    node.raft = await RaftNode.open({
+      id: config.name,
+      directory: config.raftDirectory,
+      bootstrap: (config.bootstrap?.members ?? []).map(({ name }) => name),
+      stateMachine: node.registry,
+      transport: node.links,
+      clock: systemClock,
+      log,
+      random: new Prng(randomBytes(6).readUIntBE(0, 6)),
+      tickMs: config.raft.heartbeatMs,
+      heartbeatTicks: 1,
+      electionTicks: Math.round(config.raft.electionTimeoutMs / config.raft.heartbeatMs),
+      onLeaderChange: (leader, term) => log.info({ leader, term }, 'leader'),
+      fatal: (error) => {
+        log.error({ error: error.message }, 'stopping: the log of this node cannot be trusted any more');
+        process.exit(1);
+      },
+    });
+    node.links.setMembers(node.members());
+    node.registry.onChange((change) => node.registryChanged(change));
+    await node.serveHttp();
+    // Not awaited: it needs a quorum, and the admin API answers without one.
+    void node.child.start().catch((error: unknown) => log.error({ error: String(error) }, 'the data process is not in use yet'));
+    return node;
+  }
+
+  /** As the registry has them, over what the first configuration says. */
+  private members(): Member[] {
+    const members = new Map<string, Member>();
+    for (const { name, peerId, control } of this.config.bootstrap?.members ?? []) members.set(name, { name, peerId, controlAddresses: [control] });
+    for (const node of this.registry.nodes()) members.set(node.name, node);
+    return [...members.values()];
+  }
+
+  private async serveHttp(): Promise<void> {
+    const { config, raft, registry, links, log } = this;
+    const service = new NodeAdminService({
+      config,
+      clock: systemClock,
+      raft,
+      registry,
+      links,
+      livenessEpoch: () => this.livenessEpoch,
+      serve: (method, parameters) => this.serve(method, parameters),
+    });
+    const { socket: socketPath, listen, tokenFile } = config.http;
+    const tcp = listen && tokenFile ? { ...listen, token: readFileSync(tokenFile, 'utf8').trim() } : null;
+    const metrics = new MetricsRegistry();
+    collectDefaultMetrics({ register: metrics });
+    this.http = await startHttpServer({ service, socketPath, tcp, metrics, isReady: () => this.ready, log, version });
+  }
+
+  private get ready(): boolean {
+    return this.child.channel !== null;
+  }
+
+  // ---- the data process ----
+
+  /** Brings a new data process into use: what its predecessor owned is void as soon as the registry says so. */
+  private async activate(channel: Channel): Promise<void> {
+    this.livenessEpoch = null;
+    const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    const { config } = this;
+    const started = await channel.request<DataStarted>('start', { config, bootId } satisfies StartData);
+    this.storeStatus = started.store;
+    const command = {
+      type: 'startNode',
+      name: config.name,
+      peerId: this.links.ownPeerId,
+      controlAddresses: this.links.addresses,
+      dataAddresses: started.addresses,
+      version,
+    } as const;
+    const { livenessEpoch } = await this.raftPropose<'startNode'>(command);
+    this.livenessEpoch = livenessEpoch;
+    // One step with the answer above: no change of the registry falls between this table and the notices that follow.
+    const active = channel.request('activate', { livenessEpoch, ...this.table() } satisfies Activate);
+    this.noticesTo = channel;
+    channel.notify('lease', { deadlineMs: null } satisfies LeaseNotice);
+    await active;
+    this.log.info({ livenessEpoch }, 'ready');
+  }
+
+  /** Who is told of registry changes. */
+  private noticesTo: Channel | null = null;
+
+  private table(): RegistryTable {
+    return { volumes: [...this.registry.volumes()], nodes: this.registry.nodes() };
+  }
+
+  private registryChanged(change: RegistryChange): void {
+    const { noticesTo } = this;
+    switch (change.kind) {
+      case 'volume':
+        noticesTo?.notify('registry', { volume: change.volume } satisfies RegistryNotice);
+        break;
+      case 'removed':
+        noticesTo?.notify('registry', { removed: change.volume.id } satisfies RegistryNotice);
+        break;
+      case 'node':
+        noticesTo?.notify('registry', { node: change.node } satisfies RegistryNotice);
+        this.links.setMembers(this.members());
+        this.checkOwnRecord();
+        break;
+      case 'reset':
+        noticesTo?.notify('table', this.table());
+        this.links.setMembers(this.members());
+        this.checkOwnRecord();
+        break;
+    }
+  }
+
+  /** A start of ours that was proposed twice and committed late voids what the present data process owns: it has to begin anew. */
+  private checkOwnRecord(): void {
+    const record = this.registry.node(this.config.name);
+    if (this.livenessEpoch === null || !record || record.livenessEpoch === this.livenessEpoch) return;
+    this.log.warn({ mine: this.livenessEpoch, registry: record.livenessEpoch }, 'the registry has started this node anew: restarting the data process');
+    this.livenessEpoch = null;
+    this.noticesTo = null;
+    this.child.restart();
+  }
+
+  private raftPropose<Type extends Command['type']>(command: Extract<Command, { type: Type }>): Promise<CommandValues[Type]> {
+    return proposeUntilKnown<Type>(this.raft, systemClock, command);
+  }
+
+  // ---- requests, of this node's admin API and of other nodes ----
+
+  private async serve(method: string, parameters: unknown): Promise<unknown> {
+    if (method === 'status') return this.status();
+    if (method === 'drain') return this.drain();
+    if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);
+    return this.child.request(method, parameters);
+  }
+
+  private status(): NodeStatus {
+    const { pid } = this.child;
+    const { kind } = this.config.store;
+    return {
+      lease: this.ready,
+      version,
+      control: process.pid,
+      data: pid === null ? [] : [pid],
+      nbdSocket: this.config.nbd.socket,
+      store: this.storeStatus ?? { kind, location: '', usedBytes: 0, availableBytes: null },
+    };
+  }
+
+  private async drain(): Promise<{ node: string; moved: number }> {
+    const others = this.registry.nodes().filter(({ name }) => name !== this.config.name && this.links.isConnected(name));
+    const moved = await drain({ child: this.child, targets: others.map(({ name }) => name), clock: systemClock, log: this.log });
+    return { node: this.config.name, moved };
+  }
+
+  /** A clean stop: nothing is owned any more when it ends, as far as a quorum allows. */
+  async stop(): Promise<void> {
+    if (this.ready) {
+      await this.drain();
+      await this.child.request('stopClients', {}).catch((error: unknown) => this.log.warn({ error: String(error) }, 'clients were cut off'));
+    }
+    await this.child.stop();
+    await this.http.close();
+    await this.raft.stop();
+    await this.links.stop();
+  }
+}

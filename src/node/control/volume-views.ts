@@ -1,0 +1,39 @@
+/** Volumes as the admin API shows them: what the registry says, with what the nodes know of those that are open. */
+import type { VolumeId } from '../../base/index.ts';
+import type { VolumeView } from '../../gateway/index.ts';
+import type { Registry, VolumeRecord } from '../../mapper/index.ts';
+import type { VolumeStats } from '../../volume/index.ts';
+
+/** What all nodes that answered know, added up by volume. */
+export type GatheredStats = ReadonlyMap<VolumeId, { clients: number; blocks: number | null }>;
+
+export function gatherStats(answers: readonly (readonly VolumeStats[])[]): GatheredStats {
+  const gathered = new Map<VolumeId, { clients: number; blocks: number | null }>();
+  for (const { id, clients, blocks } of answers.flat()) {
+    const sum = gathered.get(id) ?? { clients: 0, blocks: null };
+    sum.clients += clients;
+    // A volume's map is open at its owner alone; a snapshot's is the same wherever it is.
+    sum.blocks ??= blocks;
+    gathered.set(id, sum);
+  }
+  return gathered;
+}
+
+/** `storedBlocks`: what the store's header says of a map that is not open anywhere. */
+export function volumeView(registry: Registry, record: VolumeRecord, stats: GatheredStats, storedBlocks: number | null): VolumeView {
+  const known = stats.get(record.id);
+  const blocks = record.kind === 'snapshot' ? (record.root?.blocks ?? 0) : (known?.blocks ?? storedBlocks ?? record.root?.blocks ?? 0);
+  return {
+    name: record.name,
+    id: String(record.id),
+    kind: record.kind,
+    size: record.sizeBytes,
+    blockSize: record.blockSizeBytes,
+    origin: registry.originName(record),
+    owner: record.owner && { node: record.owner.node, epoch: String(record.owner.epoch) },
+    clients: known?.clients ?? 0,
+    allocatedBytes: Math.min(blocks * record.blockSizeBytes, Math.ceil(record.sizeBytes / record.blockSizeBytes) * record.blockSizeBytes),
+    createdAt: record.createdAt,
+    labels: { ...record.labels },
+  };
+}

@@ -1,0 +1,134 @@
+/**
+ * The data process: serves NBD, holds open volumes and their stores, and talks to other nodes' data processes. Its control process starts it,
+ * tells it what the registry says, and ends it; it never outlives that one.
+ */
+import { ArchipelagoError, type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
+import { type BlockStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
+import { NbdServer } from '../../gateway/index.ts';
+import { type Command, PageCache } from '../../mapper/index.ts';
+import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
+import { Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
+import { Channel } from '../channel.ts';
+import { systemClock } from '../clock.ts';
+import type { NodeConfig } from '../config.ts';
+import { dieOnBugs, openLog } from '../log.ts';
+import type { Activate, DataRequests, DataStarted, LeaseNotice, RegistryNotice, RegistryTable, StartData } from '../protocol.ts';
+import { Peers } from './peers.ts';
+
+/** How long I/O is held while nobody can serve it. */
+const IO_TIMEOUT_MS = 5 * 60_000;
+
+/** What runs after the start. */
+interface DataProcess {
+  readonly volumes: Volumes;
+  readonly peers: Peers;
+  readonly lease: Lease;
+  readonly store: BlockStore;
+  readonly net: NetHost;
+  readonly log: Log;
+  readonly config: NodeConfig;
+  livenessEpoch: LivenessEpoch;
+  servers: NbdServer[];
+}
+
+let running: DataProcess | null = null;
+
+function data(): DataProcess {
+  if (!running) throw new Error('the data process was asked before it was started');
+  return running;
+}
+
+const channel = new Channel(process, {
+  start: (parameters) => start(parameters as StartData),
+  activate: (parameters) => activate(parameters as Activate),
+  table: (parameters) => adoptTable(parameters as RegistryTable),
+  registry: (parameters) => adoptNotice(parameters as RegistryNotice),
+  lease: (parameters) => data().lease.extend((parameters as LeaseNotice).deadlineMs ?? Number.POSITIVE_INFINITY),
+  snapshot: (parameters) => {
+    const { id, name } = parameters as DataRequests['snapshot'];
+    return data().volumes.snapshot(id, name);
+  },
+  handOver: (parameters) => {
+    const { id, to } = parameters as DataRequests['handOver'];
+    return data().volumes.handOver(id, data().peers.record(to));
+  },
+  own: (parameters) => data().volumes.own((parameters as DataRequests['own']).id),
+  resize: (parameters) => {
+    const { id, sizeBytes, shrink } = parameters as DataRequests['resize'];
+    return data().volumes.resize(id, sizeBytes, shrink);
+  },
+  remove: (parameters) => data().volumes.removeVolume((parameters as DataRequests['remove']).id),
+  check: (parameters) => data().volumes.check((parameters as DataRequests['check']).id),
+  stats: () => data().volumes.stats(),
+  owned: () => data().volumes.owned(),
+  release: (parameters) => data().volumes.release((parameters as DataRequests['own']).id),
+  stopClients: () => stopClients(),
+});
+
+// A control process that ends takes this one along, however it ended: nobody would renew leases or pass commands on.
+process.on('disconnect', () => process.exit(0));
+// Ctrl-C reaches the whole process group; the control process decides what happens then.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+
+async function start({ config, bootId }: StartData): Promise<DataStarted> {
+  const log = openLog(config, 'data');
+  dieOnBugs(log);
+  const [store, identity] = await Promise.all([openStore(config, log), loadOrCreateIdentity(config.identityFile)]);
+  const net = await NetHost.start({ identity, listen: [config.dataListen], clusterId: config.clusterId, purpose: 'data', clock: systemClock, log });
+  const lease = new Lease(systemClock);
+  const registry: RegistryPort = { propose: (command: Command) => channel.request('propose', command) };
+  const peers = new Peers(config.name, net, (link: Link) => volumes.watchLink(link));
+  const volumes = new Volumes({
+    node: config.name,
+    livenessEpoch: () => data().livenessEpoch,
+    registry,
+    blockStore: store,
+    pageCache: new PageCache(),
+    lease,
+    bootId,
+    clock: systemClock,
+    log,
+    linkTo: (node) => peers.link(node),
+    ioTimeoutMs: IO_TIMEOUT_MS,
+  });
+  net.handle('bulk', volumes.sessions);
+  running = { volumes, peers, lease, store, net, log, config, livenessEpoch: 0 as LivenessEpoch, servers: [] };
+  return { addresses: net.addresses, store: await store.status() };
+}
+
+function openStore(config: NodeConfig, log: Log): Promise<BlockStore> {
+  const { store, clusterId } = config;
+  if (store.kind === 'file') return openFileStore({ directory: store.directory, clusterId, clock: systemClock, log });
+  if (store.kind === 'memory') return Promise.resolve(openMemoryStore());
+  throw new ArchipelagoError('invalid-argument', "the store 'rados' is not part of this version", { hint: "use the store 'file'" });
+}
+
+async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {
+  const process = data();
+  process.livenessEpoch = livenessEpoch;
+  adoptTable(table);
+  const { config, volumes, log } = process;
+  const options = { directory: volumes, log, metrics: noMetrics, clock: systemClock, mode: 0o660 };
+  process.servers.push(await NbdServer.listen({ path: config.nbd.socket }, options));
+  if (config.nbd.listen) process.servers.push(await NbdServer.listen(config.nbd.listen, options));
+}
+
+function adoptTable({ volumes, nodes }: RegistryTable): void {
+  data().peers.replaceAll(nodes);
+  data().volumes.replaceAll(volumes);
+}
+
+function adoptNotice(notice: RegistryNotice): void {
+  if ('volume' in notice) data().volumes.update(notice.volume);
+  else if ('removed' in notice) data().volumes.remove(notice.removed);
+  else data().peers.update(notice.node);
+}
+
+/** The last step of a clean stop: what clients have under way ends, and nothing new comes in. */
+async function stopClients(): Promise<void> {
+  const { servers, net, store } = data();
+  await Promise.all(servers.map((server) => server.close()));
+  await net.stop();
+  await store.close();
+}

@@ -1,0 +1,48 @@
+/** What the two processes of a node say to each other over their `Channel`. JSON, so there are no bytes and no undefined in it. */
+import type { LivenessEpoch, VolumeId } from '../base/index.ts';
+import type { StoreStatus } from '../blocker/index.ts';
+import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
+import type { NodeConfig } from './config.ts';
+
+/** First of all: control to data. The answer is `DataStarted`. */
+export interface StartData {
+  readonly config: NodeConfig;
+  readonly bootId: string;
+}
+
+export interface DataStarted {
+  /** Where the data process listens for other nodes. */
+  readonly addresses: string[];
+  readonly store: StoreStatus;
+}
+
+/** Everything that the registry says; sent at activation, and when Raft has replaced its state. */
+export interface RegistryTable {
+  readonly volumes: VolumeRecord[];
+  readonly nodes: NodeRecord[];
+}
+
+export interface Activate extends RegistryTable {
+  readonly livenessEpoch: LivenessEpoch;
+}
+
+export type RegistryNotice = { readonly volume: VolumeRecord } | { readonly removed: VolumeId } | { readonly node: NodeRecord };
+
+/** A monotonic time in ms until which this node's lease holds; null: for as long as this node's processes live. */
+export interface LeaseNotice {
+  readonly deadlineMs: number | null;
+}
+
+/** What may be asked of a data process, by its own control process or, through that, by another node's. */
+export interface DataRequests {
+  snapshot: { id: VolumeId; name: string };
+  handOver: { id: VolumeId; to: string };
+  /** Becomes the owner, if there is none. */
+  own: { id: VolumeId };
+  resize: { id: VolumeId; sizeBytes: number; shrink: boolean };
+  remove: { id: VolumeId };
+  check: { id: VolumeId };
+  stats: Record<string, never>;
+}
+
+export const DATA_REQUESTS: readonly (keyof DataRequests)[] = ['snapshot', 'handOver', 'own', 'resize', 'remove', 'check', 'stats'];
