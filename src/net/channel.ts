@@ -37,6 +37,7 @@ export class Channel {
     );
     stream.addEventListener('message', this.onMessage);
     stream.addEventListener('drain', this.outbox.flush);
+    stream.addEventListener('idle', this.outbox.wake);
     stream.addEventListener('close', this.onClose);
     stream.addEventListener('remoteCloseWrite', this.onRemoteEnd);
     connection.addEventListener('close', this.onClose);
@@ -90,6 +91,7 @@ export class Channel {
     this.outbox.close();
     this.stream.removeEventListener('message', this.onMessage);
     this.stream.removeEventListener('drain', this.outbox.flush);
+    this.stream.removeEventListener('idle', this.outbox.wake);
     this.stream.removeEventListener('close', this.onClose);
     this.stream.removeEventListener('remoteCloseWrite', this.onRemoteEnd);
     this.connection.removeEventListener('close', this.onClose);

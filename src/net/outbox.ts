@@ -23,6 +23,8 @@ const NOTHING = new Uint8Array(0);
 export interface ByteSink {
   send(data: Uint8Array): boolean;
   readonly writableNeedsDrain: boolean;
+  /** What it was sent and could not pass on. */
+  readonly writeBufferLength: number;
 }
 
 export class Outbox {
@@ -73,12 +75,21 @@ export class Outbox {
     this.scheduled ??= setImmediate(this.flush);
   }
 
+  /**
+   * The stream has passed on all that it had. Only scheduled, not sent at once: it tells so while it is still busy, and would keep what it is
+   * given then without ever sending it.
+   */
+  readonly wake = (): void => {
+    if (this.queuedBytes > 0) this.scheduled ??= setImmediate(this.flush);
+  };
+
   /** Hands over as much as the stream takes. Called once a turn, and when the stream has drained. */
   readonly flush = (): void => {
     if (this.scheduled !== null) clearImmediate(this.scheduled);
     this.scheduled = null;
     let taken = 0;
-    while (!this.closed && this.queuedBytes > 0 && !this.sink.writableNeedsDrain) {
+    // A stream of libp2p reports that it has drained whenever the socket has, though its window may be used up and its buffer full.
+    while (!this.closed && this.queuedBytes > 0 && !this.sink.writableNeedsDrain && this.sink.writeBufferLength === 0) {
       if (taken >= TURN_BYTES) {
         this.scheduled = setImmediate(this.flush);
         break;
