@@ -35,7 +35,7 @@ export class Descriptor {
 }
 
 export interface DescriptorHolder {
-  /** Set at each use, cleared when the cache has passed by: a second chance in place of an exact order, which would cost each use. */
+  /** Set at each use after the first, cleared when the cache has passed by: a second chance in place of an exact order, which would cost each use. */
   recentlyUsed: boolean;
   readonly isBusy: boolean;
   /** Gives its descriptor up. */
@@ -60,7 +60,6 @@ export class DescriptorCache {
   }
 
   add(holder: DescriptorHolder): void {
-    holder.recentlyUsed = true;
     this.holders.add(holder);
     // Two, so that an excess from a busy moment goes away again.
     for (let count = 0; count < 2 && this.holders.size > this.limit; count++) this.evictOne(holder);

@@ -154,7 +154,10 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     this.descriptor = descriptor;
     this.owner.created(this);
     this.parts.descriptors.add(this);
-    return this.put(descriptor, offset, data, data.byteLength, waiter);
+    const isDone = this.put(descriptor, offset, data, data.byteLength, waiter);
+    // Only use after the first says that it will be used again.
+    this.recentlyUsed = false;
+    return isDone;
   }
 
   remove(waiter: StoreWaiter): boolean {
@@ -334,6 +337,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
       else if (performParked(this, operation)) waiter.storeDone(null);
       this.owner.operationEnded();
     }
+    this.recentlyUsed = false;
     if (this.isUnused) this.owner.unused(this);
   }
 }

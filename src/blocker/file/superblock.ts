@@ -68,13 +68,13 @@ async function refuseForeign(directory: string): Promise<void> {
 }
 
 function check(text: string, path: string, clusterId: string): void {
-  let found: { format?: unknown; version?: unknown; clusterId?: unknown };
+  let found: { format?: unknown; version?: unknown; clusterId?: unknown } | null;
   try {
     found = JSON.parse(text) as typeof found;
   } catch (error) {
     throw damaged(path, error);
   }
-  if (found.format !== FORMAT || typeof found.version !== 'number') {
+  if (found?.format !== FORMAT || typeof found.version !== 'number') {
     throw damaged(path, null);
   }
   if (found.version > VERSION) {
