@@ -38,8 +38,8 @@ export function addClusterCommands(program: Command, session: Session, handlers:
     summary: 'Show nodes, leader, quorum and store',
     details: 'Answered without a quorum too.',
     examples: ['cluster status', 'cluster status --node n2 --json'],
-    async run({ client }) {
-      const view = await (await client()).call<ClusterView>('GET', '/v1/cluster');
+    async run({ ask }) {
+      const view = await ask<ClusterView>('GET', '/v1/cluster');
       return { json: view, text: clusterReport(view) };
     },
   });
@@ -60,8 +60,8 @@ export function addClusterCommands(program: Command, session: Session, handlers:
     usage: 'drain <node>',
     summary: 'Hand all volumes of a node over to the others',
     examples: ['node drain n2'],
-    async run({ args, client }) {
-      const view = await (await client()).call<{ node: string; moved: number }>('POST', '/v1/node/drain', { node: args[0]! });
+    async run({ args, ask }) {
+      const view = await ask<{ node: string; moved: number }>('POST', '/v1/node/drain', { node: args[0]! });
       return { json: view, text: `Moved ${view.moved} volume${view.moved === 1 ? '' : 's'} off ${view.node}.` };
     },
   });

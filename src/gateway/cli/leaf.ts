@@ -19,7 +19,8 @@ export interface Call<O> {
   options: O & GlobalOptions;
   clock: Clock;
   asJson: boolean;
-  /** The node to talk to; looked for at the first use. */
+  /** Asks the node, which is looked for at this moment: what is wrong with the arguments shows first. */
+  ask: AdminClient['call'];
   client(): Promise<AdminClient>;
 }
 
@@ -30,10 +31,12 @@ export interface Leaf<O> {
   /** More than the summary says, in whole sentences. */
   details?: string;
   options?: readonly Option[];
-  /** Command lines without `archipelago`. */
+  /** Command lines; `archipelago` goes before those that do not name it themselves. */
   examples: readonly string[];
   /** Commands that talk to no node have no --socket and --node. */
   local?: true;
+  /** --node belongs to the question, and does not choose who is asked. */
+  nodeIsAsked?: true;
   /** Null when the action has printed what there was to print. */
   run(call: Call<O>): Promise<Result | null>;
 }
@@ -66,21 +69,24 @@ export function addLeaf<O extends object>(parent: Command, session: Session, lea
   for (const option of [jsonOption(), ...(leaf.local === true ? [] : nodeOptions())]) {
     if (!command.options.some((own) => own.long === option.long)) command.addOption(option);
   }
-  command.helpOption('-h, --help', 'show this help');
+  command.addHelpOption(new Option('-h, --help', 'show this help').helpGroup(COMMON));
   command.helpCommand(false);
-  const examples = leaf.examples.map((example) => `  archipelago ${example}`).join('\n');
+  const examples = leaf.examples.map((example) => `  ${example.includes('archipelago ') ? '' : 'archipelago '}${example}`).join('\n');
   command.addHelpText('after', `\nExamples:\n${examples}`);
   command.action(async () => {
     const options = command.optsWithGlobals() as O & GlobalOptions;
     const given: readonly unknown[] = command.processedArgs;
     const last = given.at(-1);
+    const { node, ...anyNode } = options;
+    const client = () => connect(leaf.nodeIsAsked === true ? anyNode : { ...anyNode, node }, session.clock, { env: process.env, cwd: process.cwd() });
     const result = await leaf.run({
       args: given.filter((arg): arg is string => typeof arg === 'string'),
       rest: Array.isArray(last) ? (last as string[]) : [],
       options,
       clock: session.clock,
       asJson: options.json === true,
-      client: () => connect(options, session.clock, { env: process.env, cwd: process.cwd() }),
+      client,
+      ask: async (method, path, body) => (await client()).call(method, path, body),
     });
     if (result === null) return;
     printResult(result, options.json === true);

@@ -39,13 +39,13 @@ function addMaking(volume: Command, session: Session): void {
     details: 'It takes no room until it is written.',
     options: [sizeOption().makeOptionMandatory(), blockSizeOption()],
     examples: ['volume create disk1 --size 10G', 'volume create scratch --size 512M --block-size 64K --json'],
-    async run({ args, options, client }) {
+    async run({ args, options, ask }) {
       const body = {
         name: checkedName(args[0]!),
         size: parseSizeOption(options.size),
         ...sizeField('blockSize', options.blockSize, parseBlockSize),
       };
-      const made = await (await client()).call<VolumeView>('POST', '/v1/volumes', body);
+      const made = await ask<VolumeView>('POST', '/v1/volumes', body);
       return { json: made, text: volumeLine('Made', made) };
     },
   });
@@ -55,10 +55,10 @@ function addMaking(volume: Command, session: Session): void {
     details: 'Nothing is copied. A larger size gives a tail of zeros.',
     options: [sizeOption()],
     examples: ['volume clone disk1@clean disk2', 'volume clone disk1@clean disk3 --size 20G'],
-    async run({ args, options, client }) {
+    async run({ args, options, ask }) {
       const body = { name: checkedName(args[1]!), ...sizeField('size', options.size, parseSizeOption) };
       const path = `/v1/snapshots/${encodeURIComponent(checkedName(args[0]!, 'snapshot'))}/clone`;
-      const made = await (await client()).call<VolumeView>('POST', path, body);
+      const made = await ask<VolumeView>('POST', path, body);
       return { json: made, text: volumeLine('Made', made) };
     },
   });
@@ -67,9 +67,9 @@ function addMaking(volume: Command, session: Session): void {
     summary: 'Make a snapshot',
     details: 'It is consistent at one moment, while I/O goes on, and copies nothing.',
     examples: ['volume snapshot disk1 disk1@clean'],
-    async run({ args, client }) {
+    async run({ args, ask }) {
       const path = volumePath(checkedName(args[0]!, 'volume'), 'snapshot');
-      const made = await (await client()).call<VolumeView>('POST', path, { name: checkedName(args[1]!) });
+      const made = await ask<VolumeView>('POST', path, { name: checkedName(args[1]!) });
       return { json: made, text: volumeLine('Made', made) };
     },
   });
@@ -81,10 +81,10 @@ function addShowing(volume: Command, session: Session): void {
     summary: 'List volumes and snapshots',
     options: [new Option('--label <key=value>', 'only those with this label')],
     examples: ['volume ls', 'volume ls --label owner=web --json'],
-    async run({ options, client }) {
+    async run({ options, ask }) {
       if (options.label !== undefined) splitLabel(options.label);
       const query = options.label === undefined ? '' : `?label=${encodeURIComponent(options.label)}`;
-      const volumes = await (await client()).call<VolumeView[]>('GET', `/v1/volumes${query}`);
+      const volumes = await ask<VolumeView[]>('GET', `/v1/volumes${query}`);
       return { json: volumes, text: volumeTable(volumes) };
     },
   });
@@ -92,8 +92,8 @@ function addShowing(volume: Command, session: Session): void {
     usage: 'info <volume>',
     summary: 'Show one volume or snapshot',
     examples: ['volume info disk1', 'volume info disk1@clean --json'],
-    async run({ args, client }) {
-      const view = await (await client()).call<VolumeView>('GET', volumePath(checkedName(args[0]!)));
+    async run({ args, ask }) {
+      const view = await ask<VolumeView>('GET', volumePath(checkedName(args[0]!)));
       return { json: view, text: volumeSheet(view) };
     },
   });
@@ -102,8 +102,8 @@ function addShowing(volume: Command, session: Session): void {
     summary: 'Read and verify the map and the objects of a volume',
     details: 'Exit status 1 when something is wrong.',
     examples: ['volume check disk1'],
-    async run({ args, client }) {
-      const report = await (await client()).call<CheckView>('POST', volumePath(checkedName(args[0]!), 'check'));
+    async run({ args, ask }) {
+      const report = await ask<CheckView>('POST', volumePath(checkedName(args[0]!), 'check'));
       return { json: report, text: checkReport(report), exitStatus: report.ok ? 0 : 1 };
     },
   });
@@ -115,9 +115,9 @@ function addChanging(volume: Command, session: Session): void {
     summary: 'Change the size of a volume',
     options: [sizeOption().makeOptionMandatory(), new Option('--shrink', 'allow a smaller size; what lies beyond it is lost')],
     examples: ['volume resize disk1 --size 20G', 'volume resize disk1 --size 5G --shrink'],
-    async run({ args, options, client }) {
+    async run({ args, options, ask }) {
       const body = { size: parseSizeOption(options.size), shrink: options.shrink === true };
-      const view = await (await client()).call<VolumeView>('POST', volumePath(checkedName(args[0]!), 'resize'), body);
+      const view = await ask<VolumeView>('POST', volumePath(checkedName(args[0]!), 'resize'), body);
       return { json: view, text: volumeLine('Resized', view) };
     },
   });
@@ -125,9 +125,9 @@ function addChanging(volume: Command, session: Session): void {
     usage: 'rename <volume> <name>',
     summary: 'Give a volume or snapshot another name',
     examples: ['volume rename disk1 database'],
-    async run({ args, client }) {
+    async run({ args, ask }) {
       const path = volumePath(checkedName(args[0]!, 'volume'), 'rename');
-      const view = await (await client()).call<VolumeView>('POST', path, { name: checkedName(args[1]!) });
+      const view = await ask<VolumeView>('POST', path, { name: checkedName(args[1]!) });
       return { json: view, text: volumeLine('Renamed', view) };
     },
   });
@@ -135,9 +135,9 @@ function addChanging(volume: Command, session: Session): void {
     usage: 'label <volume> <labels...>',
     summary: 'Set labels as KEY=VALUE, or remove them as KEY-',
     examples: ['volume label disk1 owner=web tier=fast', 'volume label disk1 tier-'],
-    async run({ args, rest, client }) {
+    async run({ args, rest, ask }) {
       const labels = Object.fromEntries(rest.map(labelChange));
-      const view = await (await client()).call<VolumeView>('POST', volumePath(checkedName(args[0]!), 'labels'), labels);
+      const view = await ask<VolumeView>('POST', volumePath(checkedName(args[0]!), 'labels'), labels);
       return { json: view, text: volumeSheet(view) };
     },
   });
@@ -145,8 +145,8 @@ function addChanging(volume: Command, session: Session): void {
     usage: 'rm <volume>',
     summary: 'Remove a volume or snapshot that no client uses',
     examples: ['volume rm disk1'],
-    async run({ args, client }) {
-      const view = await (await client()).call<VolumeView>('DELETE', volumePath(checkedName(args[0]!)));
+    async run({ args, ask }) {
+      const view = await ask<VolumeView>('DELETE', volumePath(checkedName(args[0]!)));
       return { json: view, text: volumeLine('Removed', view) };
     },
   });
@@ -158,10 +158,11 @@ function addServing(volume: Command, session: Session): void {
     summary: 'Print the URI for NBD clients',
     details: 'Every node serves every volume; without --node it is the one that answers.',
     options: [new Option('--node <name>', 'the node whose URI is wanted')],
+    nodeIsAsked: true,
     examples: ['volume uri disk1', 'volume uri disk1 --node n2', 'volume uri disk1 --json'],
-    async run({ args, options, client }) {
+    async run({ args, options, ask }) {
       const query = options.node === undefined ? '' : `?node=${encodeURIComponent(options.node)}`;
-      const answer = await (await client()).call<{ uri: string }>('GET', `${volumePath(checkedName(args[0]!), 'uri')}${query}`);
+      const answer = await ask<{ uri: string }>('GET', `${volumePath(checkedName(args[0]!), 'uri')}${query}`);
       return { json: answer, text: answer.uri };
     },
   });
@@ -170,8 +171,8 @@ function addServing(volume: Command, session: Session): void {
     summary: 'Hand a volume over to another node while I/O goes on',
     options: [new Option('--to <node>', 'the new owner').makeOptionMandatory()],
     examples: ['volume migrate disk1 --to n2'],
-    async run({ args, options, client }) {
-      const view = await (await client()).call<MigrationView>('POST', volumePath(checkedName(args[0]!), 'migrate'), { to: options.to });
+    async run({ args, options, ask }) {
+      const view = await ask<MigrationView>('POST', volumePath(checkedName(args[0]!), 'migrate'), { to: options.to });
       return { json: view, text: migrationLine(view) };
     },
   });
