@@ -140,13 +140,9 @@ class Copier {
 
   /** Lets a step run beside others, waiting while there are too many. */
   private async begin(step: Promise<void>): Promise<void> {
-    const guarded: Promise<void> = step
-      .catch((error: unknown) => {
-        this.failure ??= ArchipelagoError.from(error, 'copying');
-      })
-      .then(() => {
-        this.inFlight.delete(guarded);
-      });
+    const guarded: Promise<void> = step.then(() => {
+      this.inFlight.delete(guarded);
+    });
     this.inFlight.add(guarded);
     while (this.inFlight.size >= MAX_IN_FLIGHT) await Promise.race(this.inFlight);
     this.checkOn();
@@ -156,41 +152,43 @@ class Copier {
     if (this.failure !== null) throw this.failure;
   }
 
-  private async copyPiece(offset: number, length: number): Promise<void> {
-    const turn = this.takeTurn();
-    try {
+  private copyPiece(offset: number, length: number): Promise<void> {
+    return this.inTurn(async (comes) => {
       const data = await this.options.source.read(offset, length);
       if (data.length < length) this.endBytes = Math.min(this.endBytes ?? Number.MAX_SAFE_INTEGER, offset + data.length);
-      await turn.comes;
+      await comes;
       await this.store(offset, data);
-    } finally {
-      turn.pass();
-    }
+    });
   }
 
-  private async skipHole(offset: number, length: number): Promise<void> {
-    const turn = this.takeTurn();
-    try {
-      await turn.comes;
+  private skipHole(offset: number, length: number): Promise<void> {
+    return this.inTurn(async (comes) => {
+      await comes;
       await this.zero(offset, length);
-    } finally {
-      turn.pass();
-    }
+    });
   }
 
-  /** A place in the order of steps, which matters to sequential sinks only. */
-  private takeTurn(): { comes: Promise<void>; pass: () => void } {
+  /**
+   * Runs a step, which waits for its turn where the sink is sequential. A failure is noted before the next step has its turn, so that
+   * nothing is written behind a gap.
+   */
+  private async inTurn(step: (comes: Promise<void>) => Promise<void>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const comes = this.options.sink.sequential ? this.turn : Promise.resolve();
     this.turn = promise;
-    return { comes, pass: resolve };
+    try {
+      await step(comes);
+    } catch (error) {
+      this.failure ??= ArchipelagoError.from(error, 'copying');
+    } finally {
+      resolve();
+    }
   }
 
   /** Writes what is not zero, and makes holes of the rest. */
   private async store(offset: number, data: Uint8Array): Promise<void> {
     const { sink } = this.options;
     const steps: Promise<void>[] = [];
-    // A sequential sink must not go on behind a gap.
     if (this.failure !== null) return;
     for (const { start, end, isZero } of runsOf(offset, data)) {
       const step = isZero ? this.zero(offset + start, end - start) : this.write(offset + start, data.subarray(start, end));

@@ -116,7 +116,8 @@ describe('in the transmission phase', () => {
     const client = new RawClient(path);
     await client.attach('v');
     client.send(requestHeader({ command: nbd.CMD_WRITE, offset, length, cookie: 1n }));
-    for (let at = 0; at < length; at += MIB) client.send(Buffer.alloc(Math.min(MIB, length - at), requestHeader({ command: nbd.CMD_TRIM, length: 1 })));
+    for (let at = 0; at < length; at += MIB)
+      client.send(Buffer.alloc(Math.min(MIB, length - at), requestHeader({ command: nbd.CMD_TRIM, length: 1 })));
     client.send(requestHeader({ command: nbd.CMD_FLUSH, cookie: 2n }));
     expect(await client.simpleReply()).toEqual({ errno, cookie: 1n });
     expect(await client.simpleReply()).toEqual({ errno: 0, cookie: 2n });
@@ -171,7 +172,10 @@ describe('in the transmission phase', () => {
     const client = new RawClient(path);
     await client.attach('snap');
     client.send(requestHeader({ command: nbd.CMD_WRITE, length: 3, cookie: 1n }), Buffer.from('abc'));
-    client.send(requestHeader({ command: nbd.CMD_TRIM, length: 3, cookie: 2n }), requestHeader({ command: nbd.CMD_WRITE_ZEROES, length: 3, cookie: 3n }));
+    client.send(
+      requestHeader({ command: nbd.CMD_TRIM, length: 3, cookie: 2n }),
+      requestHeader({ command: nbd.CMD_WRITE_ZEROES, length: 3, cookie: 3n }),
+    );
     for (const cookie of [1n, 2n, 3n]) expect(await client.simpleReply()).toEqual({ errno: nbd.EPERM, cookie });
     expect(volume.submitted).toBe(0);
   });

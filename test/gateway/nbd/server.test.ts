@@ -1,5 +1,5 @@
 /** The server's side of the protocol where nothing goes wrong, its bounds, and how it stops. */
-import { statSync } from 'node:fs';
+import { linkSync, statSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -218,7 +218,8 @@ describe('bounds', () => {
     const { path } = await serve({ v: volume }, { limits: { maxBytes: 3 * MIB } });
     const client = new RawClient(path);
     await client.attach('v');
-    for (let i = 0; i < 8; i++) client.send(requestHeader({ command: nbd.CMD_WRITE, offset: i * MIB, length: MIB, cookie: BigInt(i) }), noise(MIB, i));
+    for (let i = 0; i < 8; i++)
+      client.send(requestHeader({ command: nbd.CMD_WRITE, offset: i * MIB, length: MIB, cookie: BigInt(i) }), noise(MIB, i));
     await until(() => volume.underWay === 3);
     await turns(20);
     expect(volume.underWay).toBe(3);
@@ -420,7 +421,6 @@ describe('listening', () => {
 async function leaveSocketFile(path: string): Promise<void> {
   const server = createServer((socket: Socket) => socket.destroy());
   await new Promise<void>((resolve) => server.listen(`${path}.first`, resolve));
-  const { linkSync } = await import('node:fs');
   linkSync(`${path}.first`, path);
   await new Promise<void>((resolve) => server.close(() => resolve()));
 }

@@ -1,6 +1,6 @@
 /** What the tests of the NBD gateway share: a server on a socket of its own, a raw client, children. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -248,14 +248,24 @@ export async function run(program: string, args: readonly string[]): Promise<str
   return output;
 }
 
-/** Starts a program that runs until the test ends. */
-export function background(program: string, args: readonly string[]): void {
-  const child = spawn(program, args, { stdio: 'ignore' });
-  onTestFinished(
-    () =>
-      new Promise<void>((resolve) => {
-        child.once('close', () => resolve());
-        if (child.exitCode !== null || !child.kill('SIGKILL')) resolve();
-      }),
-  );
+/** Starts a program that runs until the test ends; resolves when it listens on its socket. */
+export async function background(program: string, args: readonly string[], socket: string): Promise<void> {
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let complaints = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaints += text;
+  });
+  let isOver = false;
+  const over = new Promise<void>((resolve) => {
+    child.once('close', () => {
+      isOver = true;
+      resolve();
+    });
+  });
+  onTestFinished(async () => {
+    child.kill('SIGKILL');
+    await over;
+  });
+  await until(() => isOver || existsSync(socket));
+  if (isOver) throw new Error(`${program} ended: ${complaints}`);
 }
