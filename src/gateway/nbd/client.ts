@@ -4,7 +4,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { ArchipelagoError } from '../../base/index.ts';
-import type { Extent } from '../../volume/device.ts';
+import type { Extent } from '../../volume/index.ts';
 import { type ExportInfo, shakeHands } from './client-handshake.ts';
 import * as nbd from './protocol.ts';
 import { SocketReader } from './socket-reader.ts';

@@ -1,7 +1,7 @@
 /** One NBD client: its socket, from the greeting to the last reply. */
 import type { Socket } from 'node:net';
 import type { Clock, Log, Timer } from '../../base/index.ts';
-import type { DeviceDirectory } from '../../volume/device.ts';
+import type { DeviceDirectory } from '../../volume/index.ts';
 import type { Reader } from './adopt.ts';
 import type { BufferPool } from './buffers.ts';
 import { Handshake } from './handshake.ts';

@@ -3,7 +3,7 @@
  * written. Bounded in memory, several requests at a time.
  */
 import { ArchipelagoError, assert } from '../../base/index.ts';
-import type { Extent } from '../../volume/device.ts';
+import type { Extent } from '../../volume/index.ts';
 
 /** Bytes that are read at a time. */
 const PIECE_BYTES = 1024 * 1024;

@@ -1,6 +1,6 @@
 /** The handshake of an NBD connection: fixed newstyle, from the greeting to the choice of an export. Not a hot path. */
 import { ArchipelagoError, concatBytes, type Log } from '../../base/index.ts';
-import type { Device, DeviceDirectory } from '../../volume/device.ts';
+import type { Device, DeviceDirectory } from '../../volume/index.ts';
 import type { Intake } from './intake.ts';
 import * as nbd from './protocol.ts';
 

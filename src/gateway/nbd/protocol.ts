@@ -99,7 +99,7 @@ export const MAX_PAYLOAD_BYTES = 32 * 1024 * 1024;
 /** Longest export name and longest message that the protocol allows. */
 export const MAX_STRING_BYTES = 4096;
 
-export const TWO_TO_32 = 0x1_0000_0000;
+const TWO_TO_32 = 0x1_0000_0000;
 
 /** Writes an offset or size that is known to be a safe integer. */
 export function setUint64(view: DataView, at: number, value: number): void {

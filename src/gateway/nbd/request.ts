@@ -1,6 +1,6 @@
 /** One request of an NBD client while a device works on it. */
 import type { ArchipelagoError } from '../../base/index.ts';
-import { VolumeIo } from '../../volume/device.ts';
+import { VolumeIo } from '../../volume/index.ts';
 import type { PooledBuffer } from './buffers.ts';
 
 /** Who is told that a request is done. */

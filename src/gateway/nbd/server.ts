@@ -2,7 +2,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { ArchipelagoError, type Clock, type Log, type Metrics, noMetrics } from '../../base/index.ts';
-import type { DeviceDirectory } from '../../volume/device.ts';
+import type { DeviceDirectory } from '../../volume/index.ts';
 import { adopt } from './adopt.ts';
 import { BufferPool } from './buffers.ts';
 import { Connection } from './connection.ts';

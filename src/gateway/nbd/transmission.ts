@@ -3,7 +3,7 @@
  * order in which the device answers. A small request costs no promise, closure or allocation.
  */
 import { ArchipelagoError, assert, type Log } from '../../base/index.ts';
-import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO } from '../../volume/device.ts';
+import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO } from '../../volume/index.ts';
 import { type Intake, LARGE_PAYLOAD_BYTES } from './intake.ts';
 import * as nbd from './protocol.ts';
 import type { ReplyQueue } from './replies.ts';

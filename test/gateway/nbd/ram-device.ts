@@ -75,7 +75,7 @@ export class RamVolume {
   }
 }
 
-export class RamDevice implements Device {
+class RamDevice implements Device {
   readonly volumeId = 1 as VolumeId;
   readonly blockSizeBytes = 4 * 1024 * 1024;
   closed = false;

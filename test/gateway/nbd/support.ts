@@ -17,7 +17,7 @@ export interface LogLine {
 }
 
 /** A log that keeps what it is told. */
-export function keepingLog(): { log: Log; lines: LogLine[] } {
+function keepingLog(): { log: Log; lines: LogLine[] } {
   const lines: LogLine[] = [];
   const keep = (level: LogLine['level']) => (_context: object, message: string) => {
     lines.push({ level, message });
