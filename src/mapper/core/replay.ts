@@ -6,8 +6,8 @@
  *   something behind it proves that it once was whole: a mark that covers it, or, under the boot that still runs, any good frame.
  * - A predecessor that does not have what its successor says is damage too, unless the power failed before either was durable: then they
  *   were written under the same boot, not the current one, and no mark follows. The replay ends there.
- * - Frames under a boot that has ended count as far as a mark covers them. What a segment of another boot took over as its predecessor counts as
- *   if marked: it was read after a power failure, so it was durable.
+ * - Frames under a boot that has ended count as far as a mark covers them. What a segment of another boot took over as its predecessor
+ *   counts as if marked: it was read after a power failure, so it was durable.
  */
 import { assert, type Epoch, hex16, type VolumeId } from '../../base/index.ts';
 import { bootChecksum, type JournalTail } from './journal.ts';
@@ -138,7 +138,8 @@ function rejectBreak(before: ParsedSegment | undefined, after: ParsedSegment, li
   const what = `has not the ${tail.length} bytes that segment ${hex16(after.number)} goes on from`;
   if (before !== undefined) rejectSurvivors(before, boot);
   if (position >= tail.length) throw damaged(where, tail.length, `contradicts segment ${hex16(after.number)}, which goes on from there`);
-  if (links.some((link) => link.frames.some((frame) => frame.covers !== null))) throw damaged(where, position, `${what}, and a mark says that it was durable`);
+  const hasMark = ({ segment, frames }: Link): boolean => [...frames, ...segment.survivors].some((frame) => frame.covers !== null);
+  if (links.some(hasMark)) throw damaged(where, position, `${what}, and a mark says that it was durable`);
   if (tail.boot === boot) throw damaged(where, position, `${what}, under the boot that still runs`);
   if (tail.boot !== after.header?.boot) throw damaged(where, position, `${what}, which were durable when it was begun`);
 }
@@ -179,6 +180,8 @@ function countingFrames(chain: readonly Link[], boot: number): number {
       if (frame.covers !== null) durable = Math.max(durable, segmentStart + frame.covers);
       seen++;
     }
+    // A mark behind a hole in what it does not cover says the same: it was written after the sync.
+    for (const { covers } of segment.survivors) if (covers !== null) durable = Math.max(durable, segmentStart + Math.min(covers, frames.length));
   }
   return lastBoot === boot ? seen : durable;
 }

@@ -71,6 +71,7 @@ export function parseSegment(bytes: Uint8Array, volume: VolumeId, number: number
       const frame = frameAt(bytes, view, at, seed);
       if (frame === null || !belongs(view, frame, header)) break;
       if (view.getUint32(at + 8) !== frames.length + 1 || view.getUint32(at + 12) !== previous) break;
+      if ((frame.covers ?? 0) > frames.length) throw damaged({ number }, at, `has a mark for ${frame.covers} frames after ${frames.length}`);
       frames.push(frame);
       previous = frame.checksum;
       at = frame.end;

@@ -133,6 +133,25 @@ describe('a journal', () => {
       expect(read([one.found, two.found], 'boot-c').changes).toEqual([plain(1, 1), plain(3, 1)]);
     });
 
+    it('keeps what a mark covers when what it does not cover is lost, wherever the mark is', () => {
+      const one = new Segment(1)
+        .append([plain(1, 1)])
+        .append([plain(2, 1)])
+        .append([plain(3, 1)], 1);
+      const [first = 0, second = 0] = one.ends;
+      expect(read([one.found], 'boot-b')).toMatchObject({ changes: [plain(1, 1)], droppedRecords: 2 });
+      const holed = lose(one.found, first, second);
+      expect(read([holed], 'boot-b')).toMatchObject({ changes: [plain(1, 1)], torn: true, tail: { segment: 1, length: first } });
+      expect(codeOf(() => read([holed], 'boot-a'))).toBe('corrupt');
+      expect(codeOf(() => read([lose(one.found, first - 20, second)], 'boot-b'))).toBe('corrupt');
+      // Even a mark for none of its own segment's frames is one for the segments before.
+      const two = new Segment(2, one.writer.tail).append([plain(4, 1)]).append([], 0);
+      expect(read([one.found, two.found], 'boot-b').changes).toEqual([plain(1, 1), plain(2, 1), plain(3, 1)]);
+      const holedTwo = lose(two.found, 90, two.ends[0]);
+      expect(read([one.found, holedTwo], 'boot-b').changes).toEqual([plain(1, 1), plain(2, 1), plain(3, 1)]);
+      expect(codeOf(() => read([cut(one.found, second), holedTwo], 'boot-b'))).toBe('corrupt');
+    });
+
     it('accepts holes in what no mark vouches for, and takes others for damage', () => {
       const one = new Segment(1)
         .append([plain(1, 1)])
@@ -202,7 +221,10 @@ describe('a journal', () => {
   });
 });
 
-const frames = fc.array(fc.record({ changes: fc.array(anyChange, { maxLength: 4 }), mark: fc.boolean() }), { minLength: 1, maxLength: 6 });
+const frames = fc.array(fc.record({ changes: fc.array(anyChange, { maxLength: 4 }), lag: fc.constantFrom(null, null, 0, 1, 2) }), {
+  minLength: 1,
+  maxLength: 6,
+});
 const journals = fc.array(frames, { minLength: 1, maxLength: 4 });
 
 interface Written {
@@ -210,20 +232,22 @@ interface Written {
   /** All changes, and after how many of them each frame ends. */
   readonly changes: MapChange[];
   readonly frameEnds: number[];
-  /** Changes before the last mark. */
+  /** Changes that a mark covers; a mark may be for fewer frames than there are before it. */
   readonly marked: number;
 }
 
-function write(journal: readonly { changes: MapChange[]; mark: boolean }[][]): Written {
+function write(journal: readonly { changes: MapChange[]; lag: number | null }[][]): Written {
   const segments: Segment[] = [];
   const changes: MapChange[] = [];
   const frameEnds = [0];
   let marked = 0;
   for (const [place, list] of journal.entries()) {
     const segment = new Segment(place + 1, segments.at(-1)?.writer.tail ?? null);
+    const segmentStart = frameEnds.length - 1;
     for (const frame of list) {
-      segment.append(frame.changes, frame.mark);
-      if (frame.mark) marked = changes.length;
+      const covered = Math.max(0, segment.ends.length - (frame.lag ?? 0));
+      segment.append(frame.changes, frame.lag !== null && covered);
+      if (frame.lag !== null) marked = Math.max(marked, frameEnds[segmentStart + covered] as number);
       changes.push(...frame.changes);
       frameEnds.push(changes.length);
     }
@@ -304,8 +328,8 @@ describe('a journal and chance', () => {
         let markSegment = -1;
         let markEnd = 0;
         for (const [place, list] of journal.entries()) {
-          for (const [frame, { mark }] of list.entries()) {
-            if (!mark) continue;
+          for (const [frame, { lag }] of list.entries()) {
+            if (lag === null) continue;
             markSegment = place;
             markEnd = (written.segments[place] as Segment).ends[frame] as number;
           }

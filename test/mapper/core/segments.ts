@@ -11,7 +11,7 @@ import { absent, generation, layered, plain, truncate } from './support.ts';
 export const volume = 7 as VolumeId;
 export const naming = (value: number, closeOthers: boolean): MapChange => ({ kind: 'naming', generation: generation(value), closeOthers });
 
-/** A segment as it grows: each append is a list of changes, with a mark or not. */
+/** A segment as it grows: each append is a list of changes, with a mark for all frames before or for so many, or without. */
 export class Segment {
   readonly writer: FrameWriter;
   bytes = new Uint8Array(0);
@@ -22,10 +22,10 @@ export class Segment {
     this.writer = new FrameWriter({ volume, epoch: 1 as Epoch, segment, bootId: 'boot-a', predecessor, ...identity });
   }
 
-  append(changes: readonly MapChange[], mark = false): this {
+  append(changes: readonly MapChange[], mark: boolean | number = false): this {
     this.writer.begin();
     for (const change of changes) this.writer.add(change);
-    const bytes = this.writer.finish(mark ? this.writer.frames : null);
+    const bytes = this.writer.finish(mark === true ? this.writer.frames : mark === false ? null : mark);
     expect(this.writer.start).toBe(this.bytes.byteLength);
     this.bytes = concatBytes([this.bytes, bytes]) as Uint8Array<ArrayBuffer>;
     expect(this.writer.length).toBe(this.bytes.byteLength);
