@@ -9,6 +9,11 @@ const executable: Executable = {
   clock: systemClock,
   // The launcher, not this file: in a published package this file has another name.
   command: [process.execPath, fileURLToPath(new URL('../../bin/archipelago.js', import.meta.url))],
+  async makeIdentity(path) {
+    // Brings libp2p's keys along, which only a first `up` needs.
+    const { loadOrCreateIdentity } = await import('../net/index.ts');
+    return (await loadOrCreateIdentity(path)).peerId;
+  },
 };
 
 const handlers: CliHandlers = {

@@ -2,13 +2,13 @@
 import { relative, resolve } from 'node:path';
 import { ArchipelagoError } from '../../base/index.ts';
 import type { CliHandlers, CliOutput } from '../../gateway/index.ts';
-import { type ClusterEnvironment, STOP_TIMEOUT_MS, type Stopped } from './daemons.ts';
+import { STOP_TIMEOUT_MS, type Stopped } from './daemons.ts';
 import { down, watch } from './down.ts';
 import { STORE_KINDS, type StoreKind } from './layout.ts';
-import { FIRST_VOLUME, type UpResult, up } from './up.ts';
+import { FIRST_VOLUME, type UpEnvironment, type UpResult, up } from './up.ts';
 
-/** What the executable knows: the clock, and how a daemon is started. */
-export type Executable = Pick<ClusterEnvironment, 'clock' | 'command'>;
+/** What the executable knows: the clock, how a daemon is started, and how a node gets its key. */
+export type Executable = Omit<UpEnvironment, 'note'>;
 
 export async function upCommand(options: Parameters<CliHandlers['up']>[0], output: CliOutput, executable: Executable): Promise<void> {
   const store = options.store as StoreKind | null;
@@ -16,9 +16,9 @@ export async function upCommand(options: Parameters<CliHandlers['up']>[0], outpu
     throw new ArchipelagoError('invalid-argument', `--store is ${STORE_KINDS.join(', ')}, not ${store}`);
   const directory = resolve(options.directory);
   const cephConf = options.cephConf === null ? null : resolve(options.cephConf);
-  const environment: ClusterEnvironment = { ...executable, note: output.note };
+  const environment: UpEnvironment = { ...executable, note: output.note };
   const stop = stopSignal();
-  const result = await up({ directory, nodes: options.nodes, store, cephConf }, { ...environment, makeIdentity }, stop);
+  const result = await up({ directory, nodes: options.nodes, store, cephConf }, environment, stop);
   output.result(result.cluster, describeUp(directory, result, options.detach));
   if (options.detach) return;
   const stopped = await watch(directory, environment, stop);
@@ -33,12 +33,6 @@ export async function downCommand(directory: string, output: CliOutput, executab
   throw new ArchipelagoError('timeout', `killed ${killed.join(', ')}: no clean stop within ${STOP_TIMEOUT_MS / 1000} s`, {
     hint: 'see node.log; nothing that was acknowledged is lost',
   });
-}
-
-async function makeIdentity(path: string): Promise<string> {
-  // Brings libp2p's keys along, which only a first `up` needs.
-  const { loadOrCreateIdentity } = await import('../../net/index.ts');
-  return (await loadOrCreateIdentity(path)).peerId;
 }
 
 /** Aborts at the first signal that asks this process to end. */

@@ -162,7 +162,7 @@ export async function stopDaemons(nodes: readonly Node[], { clock, note }: Clust
       const isGone = () => !processes.isRunning(identity) && members().length === 0;
       const stopped = await waitUntil(clock, timeoutMs, isGone);
       if (!stopped) {
-        note(`node ${name} has not stopped within ${Math.round(timeoutMs / 1000)} s; killing it`);
+        note(`node ${name} has not stopped within ${timeoutMs / 1000} s; killing it`);
         for (const pid of members()) processes.signalProcess(pid, 'SIGKILL');
         await waitUntil(clock, LEFTOVER_MS, isGone);
       }

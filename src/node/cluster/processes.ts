@@ -54,14 +54,14 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
 }
 
 export function readPidFile(path: string): ProcessIdentity | null {
-  let value: Partial<ProcessIdentity>;
+  let value: Partial<ProcessIdentity> | null;
   try {
-    value = JSON.parse(readFileSync(path, 'utf8')) as Partial<ProcessIdentity>;
+    value = JSON.parse(readFileSync(path, 'utf8')) as Partial<ProcessIdentity> | null;
   } catch {
     // Absent, or cut off by a power failure; the process it spoke of is gone then, too.
     return null;
   }
-  const { pid, startTime, bootId: boot } = value;
+  const { pid, startTime, bootId: boot } = value ?? {};
   return typeof pid === 'number' && typeof startTime === 'string' && typeof boot === 'string' ? { pid, startTime, bootId: boot } : null;
 }
 

@@ -1,36 +1,32 @@
 /**
- * A daemon as `up` sees one: takes `node start --config FILE`, answers on the admin socket from memory, and ends at SIGTERM. Files beside its
- * node.toml make it misbehave: `refuse` (ends at once, with that text in its log), `no-leader`, `stubborn` (ignores SIGTERM), `child` (leaves a
- * process behind that ignores its end for a moment).
+ * A daemon as `up` sees one: takes `node start --config FILE`, answers what `up` asks on the admin socket, and ends at SIGTERM. It imports
+ * nothing, because the tests start many. Files beside its node.toml make it misbehave: `refuse` (ends at once, with that text in its log),
+ * `no-leader`, `stubborn` (ignores SIGTERM), `child` (leaves a process behind that ends by itself a moment later).
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { silentLog } from '../../../src/base/index.ts';
-import { startHttpServer } from '../../../src/gateway/index.ts';
-import { loadConfig } from '../../../src/node/config.ts';
-import { memoryAdmin } from '../../gateway/http/memory-admin.ts';
+import { createServer } from 'node:http';
+import { basename, dirname, join } from 'node:path';
 
-const config = loadConfig(process.argv.at(-1)!);
-const wants = (what: string) => existsSync(join(config.dataDirectory, what));
+const home = dirname(process.argv.at(-1)!);
+const wants = (what: string) => existsSync(join(home, what));
 
 if (wants('refuse')) {
-  process.stdout.write(`${readFileSync(join(config.dataDirectory, 'refuse'), 'utf8')}\n`);
+  process.stdout.write(`${readFileSync(join(home, 'refuse'), 'utf8')}\n`);
   process.exit(1);
 }
-process.stdout.write(`node ${config.name} starts\n`);
-const admin = memoryAdmin(config.bootstrap!.members.map(({ name }) => name));
-if (wants('no-leader')) admin.cluster.leader = null;
-const server = await startHttpServer({
-  service: admin,
-  socketPath: config.http.socket,
-  tcp: null,
-  metrics: { contentType: 'text/plain', metrics: async () => '' },
-  isReady: () => true,
-  log: silentLog,
-  version: '0.0.0',
+process.stdout.write(`node ${basename(home)} starts\n`);
+
+const volumes: object[] = [];
+const server = createServer(async (request, response) => {
+  let body = '';
+  for await (const chunk of request) body += String(chunk);
+  if (request.method === 'POST') volumes.push(JSON.parse(body));
+  const cluster = { leader: wants('no-leader') ? null : 'n1', quorum: true };
+  response.end(JSON.stringify(request.url === '/v1/cluster' ? cluster : volumes));
 });
+server.listen(join(home, 'admin.sock'));
 if (wants('child')) spawn(process.execPath, ['-e', 'setTimeout(() => {}, 700)'], { stdio: 'ignore' });
 process.on('SIGTERM', () => {
-  if (!wants('stubborn')) void server.close().then(() => process.exit(0));
+  if (!wants('stubborn')) server.close(() => process.exit(0)).closeAllConnections();
 });
