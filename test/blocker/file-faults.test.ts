@@ -1,8 +1,7 @@
 /** What the file driver does when syncs fail or take long. */
-import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { hex16 } from '../../src/base/index.ts';
 import { type Durability, systemDurability } from '../../src/blocker/file/durability.ts';
+import type { FileVolumeStore } from '../../src/blocker/file/volume-store.ts';
 import type { BlockStore, VolumeStore } from '../../src/blocker/index.ts';
 import { done, epochOf, expectBytes, expectCode, generationOf, owner, pattern, readOf, volumeId } from '../contract/store-support.ts';
 import { freshDirectory, openFiles, removeDirectory } from './support.ts';
@@ -232,11 +231,10 @@ describe('a sync', () => {
     durability.holding = /file system/;
     const volumes = await Promise.all([1, 2, 3].map((volume) => owner(store, volume, 2, false)));
     const syncs = Promise.all(volumes.map((volume) => volume.sync()));
-    await until(() => durability.heldCount === 1);
-    // Each asks once its log has settled, after which the former one goes.
-    const formers = [1, 2, 3].map((volume) => `${directory}/volumes/${hex16(volume)}/${hex16(1)}`);
-    await until(() => !formers.some((path) => existsSync(path)));
-    await turns(5);
+    // Each asks once its log has settled.
+    await Promise.all(volumes.map((volume) => (volume as FileVolumeStore).settled));
+    await turns(2);
+    expect(durability.heldCount).toBe(1);
     durability.resume();
     await syncs;
     // Those that asked after the first had begun share the second.
