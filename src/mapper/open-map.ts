@@ -383,7 +383,7 @@ export class OpenMap implements StoreWaiter {
     this.live = { ...this.live, nextPageSequence: fold.nextSequence };
     if (this.writer.frames > 0) this.beginSegment();
     if (naming !== null) this.startNaming(naming, true);
-    return { fold, header: { root: fold.root, segment: this.writer.identity.segment, ...this.live } };
+    return { fold, header: { ...this.live, root: fold.root, segment: this.writer.identity.segment } };
   }
 
   private async finishFold(): Promise<void> {
@@ -431,5 +431,5 @@ export class OpenMap implements StoreWaiter {
 
 function firstHeader(options: OpenMapOptions): VolumeHeader {
   assert('generation' in options.naming, 'a volume without a header was never handed over');
-  return { root: options.initialRoot, segment: 0, ...firstLiveState(options.naming.generation) };
+  return { ...firstLiveState(options.naming.generation), root: options.initialRoot, segment: 0 };
 }
