@@ -15,7 +15,7 @@ export function checkedName(name: string, what = 'name'): string {
   throw new ArchipelagoError('invalid-argument', `the ${what} '${name}' ${problem}`, { hint });
 }
 
-export const sizeOption = () => new Option('--size <size>', 'bytes, or a number with K, M, G, T or P (powers of 1024)');
+const sizeOption = () => new Option('--size <size>', 'bytes, or a number with K, M, G, T or P (powers of 1024)');
 export const blockSizeOption = () => new Option('--block-size <size>', 'a power of two from 64K to 64M (default: 4M)');
 
 /** `{ [key]: parsed }`, or nothing where the option was not given. */

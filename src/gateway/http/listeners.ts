@@ -7,7 +7,7 @@ import { ArchipelagoError } from '../../base/index.ts';
 
 const SOCKET_MODE = 0o660;
 /** `sun_path` has 108 bytes, one of them for the final zero; longer paths would be cut silently. */
-export const MAX_SOCKET_PATH_BYTES = 107;
+const MAX_SOCKET_PATH_BYTES = 107;
 
 export interface TcpListen {
   host: string;

@@ -19,7 +19,7 @@ function ruled<S extends z.ZodType>(schema: S, problemOf: (value: z.output<S>) =
   });
 }
 
-export const nameSchema = ruled(z.string(), nameProblem).meta({
+const nameSchema = ruled(z.string(), nameProblem).meta({
   description: `1 to ${MAX_NAME_BYTES} bytes of UTF-8 without '/' and control characters`,
 });
 const sizeSchema = ruled(z.number(), sizeProblem).meta({ description: `bytes, a multiple of ${SECTOR_BYTES}` });

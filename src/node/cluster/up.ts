@@ -89,7 +89,7 @@ async function start(directory: string, shape: DirectoryFile, environment: UpEnv
   }
 }
 
-export function clusterFileOf(nodes: readonly Node[]): ClusterFile {
+function clusterFileOf(nodes: readonly Node[]): ClusterFile {
   return {
     nodes: nodes.map(({ config, running }) => ({
       name: config.name,

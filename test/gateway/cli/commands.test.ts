@@ -147,7 +147,7 @@ describe('exit statuses and errors', () => {
   });
 
   it.each([
-    ['volume rm d', 4, (served: Served) => void (served.admin.volumes.get('d')!.clients = 1)],
+    ['volume rm d', 4, (served: Served) => void Object.assign(served.admin.volumes.get('d')!, { clients: 1 })],
     ['volume create d --size 1G', 4, () => undefined],
     ['volume resize d --size 1G', 4, () => undefined],
     ['volume resize d@1 --size 20G', 4, () => undefined],
