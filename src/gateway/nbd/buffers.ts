@@ -48,6 +48,8 @@ export class PooledBuffer {
 }
 
 export class BufferPool {
+  /** Buffers that somebody has. */
+  taken = 0;
   /** Free buffers by the binary logarithm of their size without the room for headers. */
   private readonly free: PooledBuffer[][] = Array.from({ length: 32 }, () => []);
   private freeBytes = 0;
@@ -66,6 +68,7 @@ export class BufferPool {
     const buffer = found ?? new PooledBuffer(2 ** power + HEADER_ROOM_BYTES);
     buffer.references = 1;
     buffer.position = 0;
+    this.taken++;
     return buffer;
   }
 
@@ -73,6 +76,7 @@ export class BufferPool {
     buffer.references--;
     assert(buffer.references >= 0, 'an NBD buffer is released once for each reference');
     if (buffer.references > 0) return;
+    this.taken--;
     if (this.freeBytes + buffer.size > this.maxFreeBytes) return;
     this.free[31 - Math.clz32(buffer.size - HEADER_ROOM_BYTES)]!.push(buffer);
     this.freeBytes += buffer.size;

@@ -62,6 +62,11 @@ export class NbdServer {
     return count;
   }
 
+  /** Buffers that connections have; none when no client is left. */
+  get buffersInUse(): number {
+    return this.pool.taken;
+  }
+
   /** The TCP port, chosen by the system if 0 was asked for; null for a Unix socket. */
   get port(): number | null {
     const address = this.server.address();

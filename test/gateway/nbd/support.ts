@@ -47,7 +47,12 @@ export async function serve(volumes: Readonly<Record<string, RamVolume>>, option
   const directory = new RamDirectory(volumes);
   const { log, lines } = keepingLog();
   const server = await NbdServer.listen({ path }, { directory, log, ...options });
-  onTestFinished(() => server.close({ signal: AbortSignal.abort() }));
+  onTestFinished(async () => {
+    await server.close({ signal: AbortSignal.abort() });
+    // Writes that the end has cut off report back a moment later.
+    await turns(3);
+    if (server.buffersInUse > 0) throw new Error(`${server.buffersInUse} buffers are lost`);
+  });
   return { server, directory, path, lines, uri: (name) => unixNbdUri(path, name) };
 }
 
