@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { concatBytes, crc32, type Epoch, type VolumeId, viewOf } from '../../../src/base/index.ts';
+import { frameSeed, type JournalTail } from '../../../src/mapper/core/journal.ts';
 import { decodeSegments, type Replay } from '../../../src/mapper/core/replay.ts';
 import type { MapChange } from '../../../src/mapper/core/types.ts';
 import { anyChange, cut, type Found, flip, lose, naming, read, Segment, volume } from './segments.ts';
@@ -177,7 +178,7 @@ describe('a journal', () => {
       for (const lost of [[], [cut(two.found, 0)], [cut(two.found, 20)], [lose(two.found, 0)], [lose(two.found, 100)]]) {
         const replay = read([one.found, ...lost, three.found], 'boot-b');
         expect(replay.changes).toEqual([plain(1, 1)]);
-        expect(replay).toMatchObject({ torn: true, nextSegment: 4, tail: { segment: 1 } });
+        expect(replay).toMatchObject({ torn: true, nextSegment: 4, tail: { segment: 1 }, droppedRecords: 1 });
         const marked = new Segment(3, two.writer.tail).append([], true);
         expect(codeOf(() => read([one.found, ...lost, marked.found], 'boot-b'))).toBe('corrupt');
         const resumed = new Segment(3, two.writer.tail, { bootId: 'boot-b' }).append([plain(3, 1)]);
@@ -202,6 +203,28 @@ describe('a journal', () => {
     const other = new Segment(1, null, { epoch: 2 as Epoch }).append([plain(1, 1)]).append([plain(6, 6)], true);
     const mixed = concatBytes([one.bytes, other.bytes.subarray(other.ends[0])]);
     expect(read([{ number: 1, bytes: mixed }])).toMatchObject({ changes: [plain(1, 1)], torn: true });
+  });
+
+  it('refuses segments and marks that contradict what is there, whatever power failed', () => {
+    const one = new Segment(1).append([plain(1, 1)]).append([plain(2, 1)]);
+    const tail = one.writer.tail as JournalTail;
+    for (const wrong of [
+      { ...tail, checksum: 1 + (tail.checksum >>> 1) },
+      { ...tail, length: tail.length - 1 },
+    ]) {
+      const two = new Segment(2, wrong).append([plain(3, 1)]);
+      for (const boot of ['boot-a', 'boot-b']) expect(codeOf(() => read([one.found, two.found], boot))).toBe('corrupt');
+    }
+    const bytes = one.bytes.slice();
+    const view = viewOf(bytes);
+    const [first = 0, second = 0] = one.ends;
+    view.setUint8(first + 24, 1);
+    view.setUint32(first + 32, 2);
+    view.setUint32(second - 4, crc32(bytes.subarray(first, second - 4), frameSeed(volume, 1)));
+    expect(codeOf(() => read([{ number: 1, bytes }]))).toBe('corrupt');
+    view.setUint32(first + 32, 1);
+    view.setUint32(second - 4, crc32(bytes.subarray(first, second - 4), frameSeed(volume, 1)));
+    expect(read([{ number: 1, bytes }], 'boot-b').changes).toEqual([plain(1, 1)]);
   });
 
   it('refuses a newer version, and an unknown kind of record', () => {
