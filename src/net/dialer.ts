@@ -77,7 +77,9 @@ export class Dialer {
       this.growBackoff();
       pauseMs = this.backoffMs;
       if (error instanceof RefusedError) pauseMs = Math.max(pauseMs, this.timing.refusedBackoffMs);
-      if (!this.stopped) link.setState(stateAfter(link, error, attempt.signal.aborted, connectTimeoutMs));
+      // The peer's other links wait for this one: what keeps it apart keeps them apart.
+      const state = stateAfter(link, error, attempt.signal.aborted, connectTimeoutMs);
+      if (!this.stopped) for (const each of this.links) each.setState(state);
     } finally {
       timer.cancel();
       this.attempt = null;

@@ -70,13 +70,13 @@ export class FrameReader {
     const split = at + metadataBytes;
     const end = split + payloadBytes;
     if (end <= piece.byteLength) {
-      this.onFrame(this.header, metadataBytes === 0 ? NOTHING : piece.subarray(at, split), payloadBytes === 0 ? NOTHING : piece.subarray(split, end));
+      this.onFrame(this.header, viewOf(piece, at, metadataBytes), viewOf(piece, split, payloadBytes));
       return end;
     }
     this.bodyBytes = metadataBytes + payloadBytes;
     this.metadata = metadataBytes === 0 ? NOTHING : new Uint8Array(metadataBytes);
     // Not zeroed: the frame is delivered only when every byte has been overwritten. Not pooled: the receiver may keep it for long.
-    this.payload = payloadBytes === 0 ? NOTHING : Buffer.allocUnsafeSlow(payloadBytes);
+    this.payload = payloadBytes === 0 ? NOTHING : new Uint8Array(Buffer.allocUnsafeSlow(payloadBytes).buffer);
     return at;
   }
 
@@ -99,4 +99,9 @@ export class FrameReader {
     this.payload = NOTHING;
     this.onFrame(this.header, metadata, payload);
   }
+}
+
+/** Always a plain Uint8Array: a Buffer's `slice` would share the bytes where everybody expects a copy. */
+function viewOf(piece: Uint8Array, at: number, length: number): Uint8Array {
+  return length === 0 ? NOTHING : new Uint8Array(piece.buffer, piece.byteOffset + at, length);
 }

@@ -12,6 +12,7 @@ import { createLibp2p } from 'libp2p';
 import { ArchipelagoError, type Clock } from '../base/index.ts';
 import { gatherWrites } from './fewer-writes.ts';
 import type { Identity } from './identity.ts';
+import { guardFirstBytes } from './inbound-guard.ts';
 import { noiseCrypto } from './noise-crypto.ts';
 
 /**
@@ -91,6 +92,10 @@ export async function startNode(options: NodeOptions): Promise<Node> {
     },
     connectionGater: {
       denyDialMultiaddr: () => false,
+      denyInboundConnection: (connection) => {
+        guardFirstBytes(connection);
+        return false;
+      },
       // The first hook that knows who the peer is, and that it is who it says.
       denyInboundEncryptedConnection: (peer) => {
         const allowed = options.isAllowed(peer.toString());

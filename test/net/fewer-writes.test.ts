@@ -1,0 +1,42 @@
+/** What we do inside libp2p still reaches its goal: a later version may have moved what we look for. */
+import type { Socket } from 'node:net';
+import { afterEach, expect, it } from 'vitest';
+import { bytes, connectAll, echo, linkBetween, type Member, startMembers, stopAll, until } from './hosts.ts';
+
+const NONE = new Uint8Array(0);
+
+afterEach(stopAll);
+
+/** Counts the system calls that write on the connection of a link. */
+function countWrites(from: Member, to: Member): { calls: number } {
+  const link = linkBetween(from, to) as unknown as { session: { channel: { connection: { maConn: { socket: Socket } } } } };
+  const { _handle: handle } = link.session.channel.connection.maConn.socket as unknown as {
+    _handle: Record<string, (...args: unknown[]) => unknown>;
+  };
+  const counter = { calls: 0 };
+  for (const name of ['writev', 'writeBuffer']) {
+    const original = handle[name]!;
+    handle[name] = (...args) => {
+      counter.calls += 1;
+      return original.apply(handle, args);
+    };
+  }
+  return counter;
+}
+
+it('sends many small frames of one turn, and a large one, in few system calls', async () => {
+  const [a, b] = (await startMembers(2)) as [Member, Member];
+  let received = 0;
+  b.host.handle('bulk', { ...echo, message: () => (received += 1) });
+  await connectAll([a, b]);
+  const ofSender = countWrites(a, b);
+  const ofReceiver = countWrites(b, a);
+  for (let i = 0; i < 300; i++) linkBetween(a, b).send(1, NONE, bytes(100));
+  await until('all small ones', () => received === 300);
+  expect(ofSender.calls).toBeLessThanOrEqual(4);
+  linkBetween(a, b).send(1, NONE, bytes(1024 * 1024));
+  await until('the large one', () => received === 301);
+  expect(ofSender.calls).toBeLessThanOrEqual(30);
+  // Window updates: one for each half mebibyte. The rest are keep-alives.
+  expect(ofReceiver.calls).toBeLessThanOrEqual(6);
+});
