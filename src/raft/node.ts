@@ -100,7 +100,7 @@ export class RaftNode {
       core: this.core,
       storage,
       log,
-      options: { chunkBytes: options.snapshotChunkBytes ?? 128 * 1024, window: 8, resendTicks: electionTicks, giveUpTicks: 6 * electionTicks },
+      options: { chunkBytes: options.snapshotChunkBytes ?? 128 * 1024, window: 8, resendTicks: electionTicks, giveUpTicks: 30 * electionTicks },
       send: (to, chunk) => this.transmit(to, { chunk }),
       uniqueNumber: () => this.uniqueNumber(),
       inBackground: (work) => this.inBackground(work),

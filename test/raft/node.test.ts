@@ -1,5 +1,7 @@
 /** Stories of running members over real directories. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { Prng } from '../../src/base/index.ts';
+import { decodeFrame } from '../../src/raft/wire.ts';
 import { Cluster } from './support/cluster.ts';
 import { Registers } from './support/register.ts';
 
@@ -138,6 +140,47 @@ describe('a running group', () => {
     expect(await outcome).toMatchObject([{ reason: { code: 'unavailable' } }]);
   });
 
+  it('goes on without a member whose disk fails, and that member promises nothing more', async () => {
+    cluster = await Cluster.start(THREE);
+    const leader = await cluster.leader();
+    await cluster.append(leader, 'k', '1');
+    cluster.brokenDisks.add(leader);
+    let framesAfterwards = 0;
+    cluster.allow = (from) => {
+      if (from === leader && cluster.failures.length > 0) framesAfterwards++;
+      return true;
+    };
+    const stranded = Promise.allSettled([cluster.node(leader).propose(Registers.command({ key: 'k', append: '2' }))]);
+    // The leader's own write fails; whether the others had its entry before is open, and so is the outcome.
+    expect(await stranded).toMatchObject([{ reason: { code: 'timeout' } }]);
+    expect(cluster.failures.splice(0)).toMatchObject([{ code: 'io-error' }]);
+    await expect(cluster.node(leader).propose(new Uint8Array(1))).rejects.toMatchObject({ code: 'unavailable' });
+    const others = THREE.filter((id) => id !== leader);
+    const next = await cluster.leader(others);
+    expect(await cluster.append(next, 'other', 'x')).toBe('x');
+    expect(framesAfterwards).toBe(0);
+  });
+
+  it('survives frames that are lost, doubled and reordered', async () => {
+    cluster = await Cluster.start(THREE);
+    const random = new Prng(5);
+    const late: { from: string; to: string; frame: Uint8Array }[] = [];
+    cluster.allow = (from, to, frame) => {
+      if (random.chance(0.1)) late.push({ from, to, frame });
+      const returned = random.chance(0.1) ? late.splice(random.below(late.length + 1), 1)[0] : undefined;
+      if (returned !== undefined) cluster.members.get(returned.to)?.node.receive(returned.from, returned.frame);
+      return !random.chance(0.1);
+    };
+    const texts: string[] = [];
+    for (let round = 0; round < 60; round++) {
+      const id = THREE[round % 3] as string;
+      texts.push(`${round};`);
+      await cluster.append(id, 'k', `${round};`);
+      await cluster.settle(cluster.node(id).readBarrier());
+      expect(cluster.machine(id).values.get('k')).toBe(texts.join(''));
+    }
+  });
+
   it('drops frames that make no sense', async () => {
     cluster = await Cluster.start(THREE);
     await cluster.leader();
@@ -171,6 +214,75 @@ describe('snapshots', () => {
     await cluster.kill(away);
     await cluster.open(away);
     expect(cluster.machine(away).values.get('once')).toBe('xy');
+  });
+});
+
+describe('a snapshot on its way', () => {
+  const KEYS = 60;
+  let cluster: Cluster;
+  let leader: string;
+  let away: string;
+  let chunks: number;
+
+  /** A group in which one member was away too long; `disturb` decides what becomes of each chunk. */
+  async function lagging(disturb: (chunk: number) => boolean): Promise<void> {
+    cluster = await Cluster.start(THREE, { overrides: { keepEntries: 4, snapshotChunkBytes: 600 } });
+    leader = await cluster.leader();
+    away = THREE.find((id) => id !== leader) as string;
+    await cluster.kill(away);
+    for (let i = 0; i < KEYS; i++) await cluster.append(leader, `key-${i}`, 'x'.repeat(200));
+    await cluster.pass(2_000);
+    chunks = 0;
+    cluster.allow = (_from, _to, frame) => !('chunk' in decodeFrame(frame)) || disturb(chunks++);
+    await cluster.open(away);
+  }
+
+  const hasAll = () => cluster.members.get(away)?.machine.values.size === KEYS;
+
+  afterEach(async () => {
+    await cluster.stop();
+  });
+
+  it('arrives although chunks are lost', async () => {
+    await lagging((chunk) => chunk % 3 !== 1);
+    await cluster.until(hasAll, 'it caught up');
+  });
+
+  it('has only so many chunks under way', async () => {
+    await lagging(() => false);
+    await cluster.until(() => chunks > 0, 'the first chunk');
+    await cluster.pass(500);
+    expect(chunks).toBe(8);
+    cluster.allow = () => true;
+    await cluster.until(hasAll, 'it caught up');
+  });
+
+  it('starts over when the receiver was restarted in the middle of it', async () => {
+    await lagging(() => true);
+    await cluster.until(() => chunks >= 6, 'some chunks');
+    await cluster.kill(away);
+    await cluster.open(away);
+    expect(cluster.machine(away).values.size).toBe(0);
+    await cluster.until(hasAll, 'it caught up');
+  });
+
+  it('comes from the next leader when the first one dies in the middle of it', async () => {
+    await lagging(() => true);
+    await cluster.until(() => chunks >= 6, 'some chunks');
+    await cluster.kill(leader);
+    await cluster.until(hasAll, 'it caught up');
+    await cluster.leader();
+  });
+
+  it('does not hold up the leader, and what was committed meanwhile follows it', async () => {
+    const random = new Prng(3);
+    await lagging(() => random.chance(0.5));
+    await cluster.until(() => chunks >= 2, 'the transfer began');
+    for (let i = 0; i < 20; i++) await cluster.append(leader, `key-${i}`, '!');
+    expect(hasAll()).toBe(false);
+    await cluster.until(hasAll, 'it caught up');
+    await cluster.until(() => cluster.machine(away).values.get('key-19')?.endsWith('!') === true, 'and what came later');
+    expect([...cluster.machine(away).values].sort()).toEqual([...cluster.machine(leader).values].sort());
   });
 });
 

@@ -5,8 +5,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Prng, silentLog } from '../../../src/base/index.ts';
-import { LevelStorage, RaftNode, type RaftOptions, type RaftStorage } from '../../../src/raft/index.ts';
+import { ArchipelagoError, Prng, silentLog } from '../../../src/base/index.ts';
+import { LevelStorage, RaftNode, type RaftOptions } from '../../../src/raft/index.ts';
 import { ManualClock } from './manual-clock.ts';
 import { Registers } from './register.ts';
 
@@ -24,8 +24,10 @@ type Link = `${string}>${string}`;
 export class Cluster {
   readonly clock = new ManualClock();
   readonly members = new Map<string, Member>();
-  /** What `fatal` was called with. */
+  /** What `fatal` was called with; a story that expects one takes it out. */
   readonly failures: Error[] = [];
+  /** Members whose next writes their disk refuses. */
+  readonly brokenDisks = new Set<string>();
   /** Drops frames for which it is false. */
   allow: (from: string, to: string, frame: Uint8Array) => boolean = () => true;
   private readonly root = mkdtempSync(join(tmpdir(), 'raft-'));
@@ -65,7 +67,7 @@ export class Cluster {
       random: this.random.fork(),
       fatal: (error) => this.failures.push(error),
       openStorage: async () =>
-        this.watched(await LevelStorage.open({ id, directory: this.directory(id), bootstrap: options.bootstrap ?? this.voters, log: silentLog })),
+        this.watched(id, await LevelStorage.open({ id, directory: this.directory(id), bootstrap: options.bootstrap ?? this.voters, log: silentLog })),
       ...this.overrides,
     });
     this.members.set(id, { node, machine });
@@ -179,19 +181,21 @@ export class Cluster {
     if (this.disksAtWork === 0 && frames.length === 0) this.clock.advance(STEP_MS);
   }
 
-  /** Counts the operations under way, so that time can stand still meanwhile. */
-  private watched(storage: RaftStorage): RaftStorage {
+  /** Counts the operations under way, so that time can stand still meanwhile; also those of the views and stagings that a storage gives. */
+  private watched<Watched extends object>(id: string, storage: Watched): Watched {
     return new Proxy(storage, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name, target);
         if (typeof value !== 'function') return value;
         return (...parameters: unknown[]) => {
+          if (name === 'write' && this.brokenDisks.has(id)) return Promise.reject(new ArchipelagoError('io-error', 'the disk is broken'));
           const result: unknown = Reflect.apply(value, target, parameters);
           if (!(result instanceof Promise)) return result;
           this.disksAtWork++;
-          return result.finally(() => {
+          const finished = result.finally(() => {
             this.disksAtWork--;
           });
+          return name === 'stage' || name === 'view' ? finished.then((given: object) => this.watched(id, given)) : finished;
         };
       },
     });
