@@ -17,7 +17,7 @@ export function hex8(value: number): string {
 }
 
 /** An object or page as messages name it, and as the file driver names its files. */
-export function objectText(generation: number, index: number): string {
+function objectText(generation: number, index: number): string {
   return `object ${hex16(generation)}/${hex8(index)}`;
 }
 

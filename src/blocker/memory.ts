@@ -119,6 +119,7 @@ class MemoryVolumeStore implements VolumeStore {
   private readonly log: StoredLog;
   private readonly dirty = new Set<StoredObject>();
   private failure: ArchipelagoError | null = null;
+  private closing: Promise<void> | null = null;
   private underWay = 0;
   private whenIdle: (() => void) | null = null;
 
@@ -204,7 +205,13 @@ class MemoryVolumeStore implements VolumeStore {
     }
   }
 
-  async close(): Promise<void> {
+  /** Both the volume's user and the store may call it, even at a time. */
+  close(): Promise<void> {
+    this.closing ??= this.closeOnce();
+    return this.closing;
+  }
+
+  private async closeOnce(): Promise<void> {
     this.failure ??= storeClosed('the volume store');
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
   }

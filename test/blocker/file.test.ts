@@ -1,5 +1,6 @@
 import type { FileStoreOptions } from '../../src/blocker/index.ts';
-import { blockStoreContract, type StoreUnderTest } from '../contract/block-store.ts';
+import { blockStoreContract } from '../contract/block-store.ts';
+import type { StoreUnderTest } from '../contract/store-support.ts';
 import { freshDirectory, openFiles, removeDirectory } from './support.ts';
 
 /** Two daemons of one host. */

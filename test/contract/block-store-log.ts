@@ -1,8 +1,20 @@
 /** The part of the contract of stores that is about logs, takeovers and durability. */
 import { describe, expect, it } from 'vitest';
 import type { BlockStore, ObjectName, Takeover, VolumeStore } from '../../src/blocker/index.ts';
-import { eachTest, type StoreUnderTest } from './block-store.ts';
-import { done, epochOf, expectBytes, expectCode, generationOf, joined, owner, pattern, readOf, volumeId } from './store-support.ts';
+import {
+  done,
+  eachTest,
+  epochOf,
+  expectBytes,
+  expectCode,
+  generationOf,
+  joined,
+  owner,
+  pattern,
+  readOf,
+  type StoreUnderTest,
+  volumeId,
+} from './store-support.ts';
 
 const generation = generationOf(7);
 

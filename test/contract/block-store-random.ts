@@ -2,8 +2,7 @@
 import fc from 'fast-check';
 import { describe, it } from 'vitest';
 import type { BlockStore, VolumeStore, WritableBlockObject } from '../../src/blocker/index.ts';
-import type { StoreUnderTest } from './block-store.ts';
-import { done, expectBytes, expectCode, generationOf, owner, pattern, readOf } from './store-support.ts';
+import { done, expectBytes, expectCode, generationOf, owner, pattern, readOf, type StoreUnderTest } from './store-support.ts';
 
 const OBJECTS = 4;
 const OBJECT_BYTES = 400_000;

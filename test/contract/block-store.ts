@@ -1,16 +1,20 @@
 /** What every store promises to the layers above: each driver runs this suite. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { BlockStore } from '../../src/blocker/index.ts';
+import { describe, expect, it } from 'vitest';
 import { blockStoreLogContract } from './block-store-log.ts';
 import { blockStoreRandomContract } from './block-store-random.ts';
-import { done, expectBytes, expectCode, generationOf, joined, owner, pattern, readOf, zeros } from './store-support.ts';
-
-/** A store as two nodes see it; the same object twice where there is only one node. */
-export interface StoreUnderTest {
-  readonly first: BlockStore;
-  readonly second: BlockStore;
-  end(): Promise<void>;
-}
+import {
+  done,
+  eachTest,
+  expectBytes,
+  expectCode,
+  generationOf,
+  joined,
+  owner,
+  pattern,
+  readOf,
+  type StoreUnderTest,
+  zeros,
+} from './store-support.ts';
 
 export interface StorePromises {
   /** True where the store itself refuses a stale owner's changes to objects; a file system cannot. */
@@ -27,23 +31,6 @@ export function blockStoreContract(name: string, open: () => Promise<StoreUnderT
   if (promises.guardsObjects) describe(`${name}: guards`, () => guardContract(open));
   blockStoreLogContract(name, open);
   blockStoreRandomContract(name, open);
-}
-
-/** Opens the store anew for each test. */
-export function eachTest(open: () => Promise<StoreUnderTest>): { readonly store: BlockStore; readonly other: BlockStore } {
-  let current: StoreUnderTest;
-  beforeEach(async () => {
-    current = await open();
-  });
-  afterEach(() => current.end());
-  return {
-    get store() {
-      return current.first;
-    },
-    get other() {
-      return current.second;
-    },
-  };
 }
 
 function objectContract(open: () => Promise<StoreUnderTest>): void {
@@ -290,7 +277,7 @@ function concurrencyContract(open: () => Promise<StoreUnderTest>): void {
     const object = volume.object(generation, 1);
     await done((waiter) => object.create(0, pattern(1, 512), waiter));
     const writing = done((waiter) => object.write(0, pattern(2, 2 * MIB), waiter));
-    await Promise.all([writing, volume.close()]);
+    await Promise.all([volume.close(), writing, volume.close()]);
     await expectCode(readOf(object, 0, 512), 'io-error');
     await expectCode(
       done((waiter) => object.write(0, pattern(1, 512), waiter)),

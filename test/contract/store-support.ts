@@ -1,7 +1,31 @@
 /** Words for tests of stores. */
-import { expect } from 'vitest';
+import { afterEach, beforeEach, expect } from 'vitest';
 import type { ArchipelagoError, Epoch, ErrorCode, Generation, VolumeId } from '../../src/base/index.ts';
 import type { BlockObject, BlockStore, StoreWaiter, VolumeStore } from '../../src/blocker/index.ts';
+
+/** A store as two nodes see it; the same object twice where there is only one node. */
+export interface StoreUnderTest {
+  readonly first: BlockStore;
+  readonly second: BlockStore;
+  end(): Promise<void>;
+}
+
+/** Opens the store anew for each test. */
+export function eachTest(open: () => Promise<StoreUnderTest>): { readonly store: BlockStore; readonly other: BlockStore } {
+  let current: StoreUnderTest;
+  beforeEach(async () => {
+    current = await open();
+  });
+  afterEach(() => current.end());
+  return {
+    get store() {
+      return current.first;
+    },
+    get other() {
+      return current.second;
+    },
+  };
+}
 
 export const volumeId = (value: number): VolumeId => value as VolumeId;
 export const epochOf = (value: number): Epoch => value as Epoch;

@@ -44,6 +44,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   private hasLeftWord: boolean;
   private pageWrites = 0;
   private headerWrites: Promise<void> = Promise.resolve();
+  private closing: Promise<void> | null = null;
   private underWay = 0;
   private whenIdle: (() => void) | null = null;
 
@@ -203,7 +204,13 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     }
   }
 
-  async close(): Promise<void> {
+  /** Both the volume's user and the store may call it, even at a time. */
+  close(): Promise<void> {
+    this.closing ??= this.closeOnce();
+    return this.closing;
+  }
+
+  private async closeOnce(): Promise<void> {
     this.failure ??= storeClosed(volumeText(this.volume));
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
     this.journal.close();
