@@ -1,9 +1,10 @@
 export { ABSENT, END, LAYERED, MISSING } from './core/block-map.ts';
 export { PageCache } from './core/page-cache.ts';
 export { type LayeredEntry, type MapChange, type PageRef, SUB_BLOCKS } from './core/types.ts';
+export { PageWalk } from './core/walk.ts';
 export { type Cut, OpenMap, type OpenMapOptions, type RecordWaiter } from './open-map.ts';
 export { PagedTree } from './paged-tree.ts';
-export { propose, type Proposer } from './registry/client.ts';
+export { type Proposer, propose } from './registry/client.ts';
 export { checkBlockSize, checkLabels, checkSize, checkVolumeName } from './registry/names.ts';
 export { Registry } from './registry/registry.ts';
 export type { RegistryChange } from './registry/state.ts';

@@ -182,7 +182,10 @@ export class OpenMap implements StoreWaiter {
     const batch = this.pending;
     this.pending = newBatch();
     this.appending = batch;
-    if (this.failure) return this.appendEnded(batch, 0, this.failure);
+    if (this.failure) {
+      this.appendEnded(batch, 0, this.failure);
+      return;
+    }
     const { writer } = this;
     writer.begin();
     for (const change of batch.changes) writer.add(change);
@@ -341,14 +344,16 @@ export class OpenMap implements StoreWaiter {
     });
   }
 
-  /** Writes the changed pages and a header that starts there, so that the journal before is no longer needed. */
-  fold(): Promise<void> {
+  /** Writes the changed pages and a header that starts there, so that the journal before is no longer needed. Resolves to the root. */
+  fold(): Promise<PageRef | null> {
     return this.exclusive(async () => {
       this.foldWanted = false;
       await this.finishFold();
       await this.settle();
-      this.unfinishedFold = this.capture(null);
+      const captured = this.capture(null);
+      this.unfinishedFold = captured;
       await this.finishFold();
+      return captured.header.root;
     });
   }
 
@@ -403,9 +408,12 @@ export class OpenMap implements StoreWaiter {
     await this.store.dropSegments(header.segment);
   }
 
-  private exclusive(work: () => Promise<void>): Promise<void> {
+  private exclusive<Result>(work: () => Promise<Result>): Promise<Result> {
     const run = this.maintenance.then(work);
-    this.maintenance = run.catch(() => undefined);
+    this.maintenance = run.then(
+      () => undefined,
+      () => undefined,
+    );
     return run;
   }
 

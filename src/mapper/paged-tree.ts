@@ -51,7 +51,7 @@ export class PagedTree {
   private loadPage(ref: MissingPage): Promise<void> {
     const key = `${ref.generation}/${ref.sequence}`;
     const under = this.loads.get(key);
-    if (under) return under;
+    if (under !== undefined) return under;
     const load = this.store
       .readPage(ref.generation, ref.sequence)
       .then((bytes) => this.tree.install(ref, bytes))

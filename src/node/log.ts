@@ -4,7 +4,10 @@ import type { Log } from '../base/index.ts';
 import type { NodeConfig } from './config.ts';
 
 export function openLog(config: Pick<NodeConfig, 'name' | 'logLevel'>, role: 'control' | 'data'): Log {
-  const logger = pino({ level: config.logLevel, base: { node: config.name, role }, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ sync: true }));
+  const logger = pino(
+    { level: config.logLevel, base: { node: config.name, role }, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ sync: true }),
+  );
   return logger as Log;
 }
 

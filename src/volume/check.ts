@@ -1,43 +1,56 @@
 /** Verification: reads every page of a map and looks for every object that it names. Repairs nothing. */
 import { ArchipelagoError, type Generation } from '../base/index.ts';
-import type { BlockStore } from '../blocker/index.ts';
-import { END, LAYERED, type PagedTree } from '../mapper/index.ts';
+import type { BlockStore, ObjectName } from '../blocker/index.ts';
+import { type PageRef, PageWalk } from '../mapper/index.ts';
 
 const MAX_PROBLEMS = 1000;
+/** Objects looked for at a time. */
+const PARALLEL = 16;
 
 export interface CheckResult {
   readonly blocks: number;
+  readonly pages: number;
   readonly problems: string[];
 }
 
-/** What is written, dropped or shared meanwhile may or may not be looked at; an entry that changed under the check is looked at again. */
-export async function checkMap(store: BlockStore, pages: PagedTree, sizeBytes: number, blockSizeBytes: number): Promise<CheckResult> {
+/** Follows `root`, whose pages and objects nobody changes or removes meanwhile. Memory grows with the objects of one page. */
+export async function checkMap(store: BlockStore, root: PageRef | null, sizeBytes: number, blockSizeBytes: number): Promise<CheckResult> {
   const problems: string[] = [];
   const note = (problem: string): void => {
     if (problems.length < MAX_PROBLEMS) problems.push(problem);
   };
-  let blocks = 0;
-  try {
-    for (let index = await pages.nextAllocated(0); index !== END; index = await pages.nextAllocated(index + 1)) {
-      blocks++;
-      if (index * blockSizeBytes >= sizeBytes) note(`block ${index}: beyond the end of the volume`);
-      for (const generation of objectsOf(pages, index)) {
-        if (await store.objectExists({ generation, index })) continue;
-        if (objectsOf(pages, index).includes(generation)) note(`block ${index}: object of generation ${generation} is missing`);
-      }
+  let pages = 0;
+  let objects: ObjectName[] = [];
+  const walk = new PageWalk({
+    page: () => pages++,
+    object: (generation: Generation, index: number) => {
+      if (generation > 0) objects.push({ generation, index });
+    },
+  });
+  walk.add(root);
+  for (let page = walk.next(); page !== null; page = walk.next()) {
+    const place = `page ${page.generation}/${page.sequence}, from block ${page.first} on`;
+    try {
+      walk.supply(page, await store.readPage(page.generation, page.sequence));
+    } catch (error) {
+      const failure = ArchipelagoError.from(error, place);
+      if (failure.code === 'not-found') walk.skip();
+      else if (failure.code !== 'corrupt') throw failure;
+      note(`${place}: ${failure.message}`);
     }
-  } catch (error) {
-    const failure = ArchipelagoError.from(error, 'map');
-    if (failure.code !== 'corrupt' && failure.code !== 'not-found' && failure.code !== 'unsupported-version') throw failure;
-    note(`map page: ${failure.message}`);
+    await checkObjects(store, objects, Math.ceil(sizeBytes / blockSizeBytes), note);
+    objects = [];
   }
-  return { blocks, problems };
+  return { blocks: root?.blocks ?? 0, pages, problems };
 }
 
-function objectsOf(pages: PagedTree, index: number): Generation[] {
-  const generation = pages.generationOf(index);
-  if (generation > 0) return [generation as Generation];
-  if (generation !== LAYERED) return [];
-  const { generation: own, base } = pages.layered(index);
-  return base > 0 ? [own, base] : [own];
+async function checkObjects(store: BlockStore, objects: readonly ObjectName[], endIndex: number, note: (problem: string) => void): Promise<void> {
+  for (let at = 0; at < objects.length; at += PARALLEL) {
+    const some = objects.slice(at, at + PARALLEL);
+    const found = await Promise.all(some.map((name) => store.objectExists(name)));
+    some.forEach(({ generation, index }, place) => {
+      if (!found[place]) note(`block ${index}: its object of generation ${generation} is missing`);
+      if (index >= endIndex) note(`block ${index}: beyond the end of the volume`);
+    });
+  }
 }

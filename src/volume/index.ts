@@ -1,4 +1,4 @@
 export type { HandOverState, RegistryPort, VolumeContext } from './context.ts';
 export { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from './device.ts';
 export { Lease } from './lease.ts';
-export { Volumes, type VolumeStats } from './volumes.ts';
+export { type VolumeStats, Volumes } from './volumes.ts';

@@ -35,7 +35,14 @@ export function isComplete(presence: Presence): boolean {
 }
 
 /** Fills `into` with the block's bytes from `start` on, each run of sub-blocks from the object that holds it. */
-export async function readComposed(own: BlockObject, base: BlockObject, presence: Presence, start: number, into: Uint8Array, blockSizeBytes: number): Promise<void> {
+export async function readComposed(
+  own: BlockObject,
+  base: BlockObject,
+  presence: Presence,
+  start: number,
+  into: Uint8Array,
+  blockSizeBytes: number,
+): Promise<void> {
   const subBlockBytes = blockSizeBytes / SUB_BLOCKS;
   const end = start + into.byteLength;
   assert(end <= blockSizeBytes, 'a read stays within its block');

@@ -113,7 +113,9 @@ export function removeVolume(context: VolumeContext, volume: Volume, otherClient
     return volume.whileStopped(served, async () => {
       const clients = volume.clients + otherClients();
       if (clients > 0) {
-        throw new ArchipelagoError('in-use', `volume '${name}' has ${clients} attached client${clients === 1 ? '' : 's'}`, { hint: 'detach them first' });
+        throw new ArchipelagoError('in-use', `volume '${name}' has ${clients} attached client${clients === 1 ? '' : 's'}`, {
+          hint: 'detach them first',
+        });
       }
       const record = await context.registry.propose<'remove'>({ type: 'remove', id, epoch: served.epoch });
       await mapOf(served).drain();

@@ -119,7 +119,10 @@ export class RemoteVolume {
   replied(remote: RemoteIo, status: number, metadata: Uint8Array, payload: Uint8Array): void {
     const { io } = remote;
     assert(io !== null, 'an answer belongs to an I/O under way');
-    if (status === MOVED) return this.giveBack(remote);
+    if (status === MOVED) {
+      this.giveBack(remote);
+      return;
+    }
     this.outstanding--;
     remote.io = null;
     this.idle.push(remote);
@@ -138,7 +141,10 @@ export class RemoteVolume {
 
   /** For a `RemoteIo`: the link went down, or the owner could not even look at it. */
   failed(remote: RemoteIo, error: ArchipelagoError): void {
-    if (error.code === 'unavailable') return this.giveBack(remote);
+    if (error.code === 'unavailable') {
+      this.giveBack(remote);
+      return;
+    }
     const { io } = remote;
     assert(io !== null, 'an answer belongs to an I/O under way');
     this.outstanding--;
@@ -193,4 +199,3 @@ export class RemoteVolume {
     this.options.ended(unanswered);
   }
 }
-

@@ -120,7 +120,10 @@ export class ServedVolume implements SplitOwner {
   /** Starts an I/O that nothing before it conflicts with. */
   private startOn(block: Block, io: VolumeIo, start: number): void {
     if (this.changesEntry(block, io, start)) {
-      if (!block.quiet) return block.queue.push(io);
+      if (!block.quiet) {
+        block.queue.push(io);
+        return;
+      }
       block.exclusive = true;
       changeEntry(this, block, { start, length: io.length, data: io.kind === IO_WRITE ? io.data : null }).then(
         () => this.entryChanged(block, io, null),
@@ -280,7 +283,10 @@ export class ServedVolume implements SplitOwner {
   }
 
   private answerDurable(io: VolumeIo): void {
-    if (!this.owned) return this.answer(io, null);
+    if (!this.owned) {
+      this.answer(io, null);
+      return;
+    }
     this.owned.map.flush().then(
       () => this.answer(io, null),
       (error: unknown) => this.answer(io, ArchipelagoError.from(error, 'flush')),

@@ -7,7 +7,23 @@ import type { Handler, Link, Responder } from '../net/index.ts';
 import type { HandOverState } from './context.ts';
 import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from './device.ts';
 import type { Volume } from './volume.ts';
-import { ATTACH, type AttachMessage, attachCodec, CLIENTS, DETACH, DONE, decodeObjectNames, errorCodec, FAILED, HAND_OVER, handOverCodec, IO, type IoMessage, ioCodec, MOVED } from './wire.ts';
+import {
+  ATTACH,
+  type AttachMessage,
+  attachCodec,
+  CLIENTS,
+  DETACH,
+  DONE,
+  decodeObjectNames,
+  errorCodec,
+  FAILED,
+  HAND_OVER,
+  handOverCodec,
+  IO,
+  type IoMessage,
+  ioCodec,
+  MOVED,
+} from './wire.ts';
 
 /** How long an attach waits for the volume to be served here before the sender is asked to look again. */
 const SERVE_WAIT_MS = 800;
@@ -108,7 +124,8 @@ export class SessionServer implements Handler {
   request(link: Link, type: number, metadata: Uint8Array, payload: Uint8Array, responder: Responder): void {
     switch (type) {
       case IO:
-        return this.forwarded(link, ioCodec.decode(metadata), payload, responder);
+        this.forwarded(link, ioCodec.decode(metadata), payload, responder);
+        return;
       case ATTACH:
         this.attach(link, attachCodec.decode(metadata)).then(
           (status) => responder.reply(status, NO_METADATA),
@@ -119,17 +136,20 @@ export class SessionServer implements Handler {
         const { session: number, clients } = attachCodec.decode(metadata);
         const session = this.sessions.get(link.peerId)?.get(number);
         if (session) session.clients = clients;
-        return responder.reply(session ? DONE : MOVED, NO_METADATA);
+        responder.reply(session ? DONE : MOVED, NO_METADATA);
+        return;
       }
       case DETACH: {
         const session = this.sessions.get(link.peerId)?.get(attachCodec.decode(metadata).session);
         if (session) this.end(session);
-        return responder.reply(DONE, NO_METADATA);
+        responder.reply(DONE, NO_METADATA);
+        return;
       }
       case HAND_OVER: {
         const { volume, epoch, nextPageSequence } = handOverCodec.decode(metadata);
         this.lookup.receiveHandOver({ volume: volume as VolumeId, epoch: epoch as Epoch, nextPageSequence, unsynced: decodeObjectNames(payload) });
-        return responder.reply(DONE, NO_METADATA);
+        responder.reply(DONE, NO_METADATA);
+        return;
       }
       default:
         throw new ArchipelagoError('unsupported-version', `request type ${type} is not known here`, { hint: 'run the same version on all nodes' });
@@ -141,7 +161,10 @@ export class SessionServer implements Handler {
     const volume = this.lookup.volumeById(message.volume as VolumeId);
     if (!volume) return MOVED;
     let sessions = this.sessions.get(link.peerId);
-    if (!sessions) this.sessions.set(link.peerId, (sessions = new Map()));
+    if (!sessions) {
+      sessions = new Map();
+      this.sessions.set(link.peerId, sessions);
+    }
     const older = [...sessions.values()].filter((session) => session.volume === volume);
     for (const session of older) this.end(session);
     const { incarnation } = link;
@@ -157,7 +180,10 @@ export class SessionServer implements Handler {
     const session = this.sessions.get(link.peerId)?.get(message.session);
     const served = session?.volume.served;
     const here = session && !session.over && session.incarnation === link.incarnation && served?.admits && served.epoch === session.epoch;
-    if (!here) return responder.reply(MOVED, NO_METADATA);
+    if (!here) {
+      responder.reply(MOVED, NO_METADATA);
+      return;
+    }
     const io = this.idle.pop() ?? new ForwardedIo(this);
     io.session = session;
     io.responder = responder;
@@ -168,7 +194,8 @@ export class SessionServer implements Handler {
     if (io.offset + io.length > served.sizeBytes) {
       io.session = null;
       this.idle.push(io);
-      return responder.reply(FAILED, errorCodec.encode({ code: 'invalid-argument', message: 'past the end of the volume', hint: '' }));
+      responder.reply(FAILED, errorCodec.encode({ code: 'invalid-argument', message: 'past the end of the volume', hint: '' }));
+      return;
     }
     // Read data is given to the link, so it gets memory of its own; net has made memory for what is to be written.
     if (io.kind === IO_READ) io.data = Buffer.allocUnsafeSlow(io.length);

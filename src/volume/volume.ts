@@ -93,9 +93,11 @@ export class Volume {
       for (;;) {
         const { owner } = this.record;
         if (this.removed) throw new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`);
-        if (owner !== null && owner.node !== this.context.node) throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' is owned by node ${owner.node}`);
+        if (owner !== null && owner.node !== this.context.node)
+          throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' is owned by node ${owner.node}`);
         if (this.servedVolume?.epoch === owner?.epoch && this.servedVolume?.admits) return this.servedVolume;
-        if (this.context.clock.nowMs() >= deadlineMs) throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
+        if (this.context.clock.nowMs() >= deadlineMs)
+          throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
         this.reconcile();
         await this.nextChange(deadlineMs);
       }
@@ -193,13 +195,21 @@ export class Volume {
       volume: record.id,
       epoch,
       initialRoot: record.root,
-      naming: handedOver ? { nextPageSequence: handedOver.nextPageSequence } : { generation: (this.acquired as { generation: Generation }).generation },
+      naming: handedOver
+        ? { nextPageSequence: handedOver.nextPageSequence }
+        : { generation: (this.acquired as { generation: Generation }).generation },
       bootId: context.bootId,
       cache: context.pageCache,
       log: this.log,
     });
     const { sizeBytes, blockSizeBytes } = this.record;
-    const served = new ServedVolume({ blockStore: context.blockStore, pages: map.pages, owned: { map, epoch, lease: context.lease }, sizeBytes, blockSizeBytes });
+    const served = new ServedVolume({
+      blockStore: context.blockStore,
+      pages: map.pages,
+      owned: { map, epoch, lease: context.lease },
+      sizeBytes,
+      blockSizeBytes,
+    });
     if (this.record.zeroFromBytes !== null) {
       await served.stopAdmitting();
       await this.dropShrunkSpace(served);
@@ -265,7 +275,8 @@ export class Volume {
     this.heldTimer?.cancel();
     this.heldTimer = null;
     for (let io = this.held.shift(); io !== null; io = this.held.shift()) {
-      if (io.offset + io.length > this.record.sizeBytes) io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
+      if (io.offset + io.length > this.record.sizeBytes)
+        io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
       else this.submit(io);
       if (this.admitting === null) break;
     }

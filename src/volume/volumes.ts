@@ -2,8 +2,8 @@
 import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import { type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
-import { checkMap, type CheckResult } from './check.ts';
-import type { HandOverState, VolumeContext } from './context.ts';
+import { type CheckResult, checkMap } from './check.ts';
+import type { VolumeContext } from './context.ts';
 import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, type VolumeIo } from './device.ts';
 import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -80,7 +80,9 @@ export class Volumes implements DeviceDirectory {
     const record = this.recordOf(name);
     if (record.kind === 'snapshot') return this.attachSnapshot(record);
     if (record.importer !== null && record.importer !== this.context.node) {
-      throw new ArchipelagoError('in-use', `volume '${name}' is being imported by node ${record.importer}`, { hint: 'wait until the import has ended' });
+      throw new ArchipelagoError('in-use', `volume '${name}' is being imported by node ${record.importer}`, {
+        hint: 'wait until the import has ended',
+      });
     }
     const volume = this.volumeById(record.id);
     if (!volume) throw notFound(name);
@@ -127,7 +129,7 @@ export class Volumes implements DeviceDirectory {
     const known = this.open.get(id);
     if (known) return known;
     const record = this.records.get(id);
-    if (!record || record.kind !== 'volume') return null;
+    if (record?.kind !== 'volume') return null;
     const volume = new Volume(this.context, record);
     this.open.set(id, volume);
     return volume;
@@ -174,12 +176,11 @@ export class Volumes implements DeviceDirectory {
     const record = this.records.get(id);
     if (!record) throw new ArchipelagoError('not-found', `volume ${id} does not exist`);
     const { blockStore } = this.context;
-    if (record.kind === 'snapshot') {
-      const pages = new PagedTree(blockStore, record.root, this.context.pageCache);
-      return checkMap(blockStore, pages, record.sizeBytes, record.blockSizeBytes);
-    }
+    if (record.kind === 'snapshot') return checkMap(blockStore, record.root, record.sizeBytes, record.blockSizeBytes);
     const served = await this.volumeToChange(id).own(ATTACH_TIMEOUT_MS);
-    return checkMap(blockStore, served.pages, served.sizeBytes, served.blockSizeBytes);
+    // What the fold wrote stays as it is, whatever is written meanwhile.
+    const root = (await served.owned?.map.fold()) ?? null;
+    return checkMap(blockStore, root, served.sizeBytes, served.blockSizeBytes);
   }
 
   /** Everything that has clients here or is open here. */
@@ -266,7 +267,8 @@ class SnapshotDevice implements Device {
   }
 
   submit(io: VolumeIo): void {
-    if (io.kind !== IO_READ && io.kind !== IO_FLUSH) io.done(new ArchipelagoError('read-only', 'a snapshot does not change', { hint: 'clone it, and write to the clone' }));
+    if (io.kind !== IO_READ && io.kind !== IO_FLUSH)
+      io.done(new ArchipelagoError('read-only', 'a snapshot does not change', { hint: 'clone it, and write to the clone' }));
     else if (withinBounds(io, this.sizeBytes)) this.served.submit(io);
   }
 

@@ -103,6 +103,7 @@ export function decodeObjectNames(bytes: Uint8Array): ObjectName[] {
   assert(bytes.byteLength % NAME_BYTES === 0, 'object names have one length');
   const view = viewOf(bytes);
   const names: ObjectName[] = [];
-  for (let at = 0; at < bytes.byteLength; at += NAME_BYTES) names.push({ generation: readCounter(view, at) as Generation, index: readCounter(view, at + 8) });
+  for (let at = 0; at < bytes.byteLength; at += NAME_BYTES)
+    names.push({ generation: readCounter(view, at) as Generation, index: readCounter(view, at + 8) });
   return names;
 }

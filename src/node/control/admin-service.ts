@@ -10,7 +10,7 @@ import type { VolumeStats } from '../../volume/index.ts';
 import type { NodeConfig } from '../config.ts';
 import type { DataRequests } from '../protocol.ts';
 import type { ClusterLinks } from './cluster-links.ts';
-import { gatherStats, type GatheredStats, volumeView } from './volume-views.ts';
+import { type GatheredStats, gatherStats, volumeView } from './volume-views.ts';
 
 const DEFAULT_BLOCK_BYTES = 4 << 20;
 const BARRIER_TIMEOUT_MS = 5000;
@@ -63,7 +63,13 @@ export class NodeAdminService implements AdminService {
     return this.view(await this.create({ ...request, importer: null }));
   }
 
-  private async create(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string>; importer: { node: string; livenessEpoch: LivenessEpoch } | null }): Promise<VolumeRecord> {
+  private async create(request: {
+    name: string;
+    size: number;
+    blockSize?: number;
+    labels?: Record<string, string>;
+    importer: { node: string; livenessEpoch: LivenessEpoch } | null;
+  }): Promise<VolumeRecord> {
     const { name, size, blockSize = DEFAULT_BLOCK_BYTES, labels = {}, importer } = request;
     checkVolumeName(name);
     checkBlockSize(blockSize);
@@ -84,7 +90,8 @@ export class NodeAdminService implements AdminService {
     checkVolumeName(request.name);
     // The owner would notice too, but only after it has done the work.
     await this.find(volume);
-    if (this.registry.byName(request.name)) throw new ArchipelagoError('exists', `the name '${request.name}' is taken`, { hint: 'choose another name' });
+    if (this.registry.byName(request.name))
+      throw new ArchipelagoError('exists', `the name '${request.name}' is taken`, { hint: 'choose another name' });
     return this.view(await this.atOwner<VolumeRecord>(volume, 'snapshot', ({ id }) => ({ id, name: request.name })));
   }
 
@@ -125,7 +132,8 @@ export class NodeAdminService implements AdminService {
       await this.atOwner<VolumeRecord>(name, 'remove', ({ id }) => ({ id }));
       return view;
     }
-    if (view.clients > 0) throw new ArchipelagoError('in-use', `snapshot '${name}' has ${view.clients} attached clients`, { hint: 'detach them first' });
+    if (view.clients > 0)
+      throw new ArchipelagoError('in-use', `snapshot '${name}' has ${view.clients} attached clients`, { hint: 'detach them first' });
     await propose<'remove'>(this.options.raft, { type: 'remove', id: record.id, epoch: record.epoch }, { timeoutMs: PROPOSE_TIMEOUT_MS });
     return view;
   }
@@ -139,8 +147,10 @@ export class NodeAdminService implements AdminService {
   async migrateVolume(name: string, request: { to: string }): Promise<MigrationView> {
     const { to } = request;
     const before = await this.find(name);
-    if (!this.registry.node(to)) throw new ArchipelagoError('not-found', `there is no node '${to}'`, { hint: 'list them with `archipelago cluster status`' });
-    if (before.kind !== 'volume') throw new ArchipelagoError('read-only', `'${name}' is a snapshot, which every node serves`, { hint: 'nothing has to move' });
+    if (!this.registry.node(to))
+      throw new ArchipelagoError('not-found', `there is no node '${to}'`, { hint: 'list them with `archipelago cluster status`' });
+    if (before.kind !== 'volume')
+      throw new ArchipelagoError('read-only', `'${name}' is a snapshot, which every node serves`, { hint: 'nothing has to move' });
     const from = before.owner?.node ?? to;
     if (from === to) {
       const startedMs = this.options.clock.nowMs();
@@ -153,7 +163,8 @@ export class NodeAdminService implements AdminService {
 
   async checkVolume(name: string): Promise<CheckView> {
     const record = await this.find(name);
-    const check = (node: string) => this.atNode<{ blocks: number; pages: number; problems: string[] }>(node, 'check', { id: record.id }, CHECK_TIMEOUT_MS);
+    const check = (node: string) =>
+      this.atNode<{ blocks: number; pages: number; problems: string[] }>(node, 'check', { id: record.id }, CHECK_TIMEOUT_MS);
     const { blocks, pages, problems } = await check(record.owner?.node ?? this.self);
     return { name, ok: problems.length === 0, blocks, pages, problems };
   }
@@ -211,7 +222,14 @@ export class NodeAdminService implements AdminService {
     });
     const own = statuses[members.indexOf(this.self)];
     const volumes = [...this.registry.volumes()].filter(({ importer }) => importer === null).length;
-    return { leader, term, quorum: leader !== null, nodes, volumes, store: own?.store ?? { kind: this.options.config.store.kind, location: '', usedBytes: 0, availableBytes: null } };
+    return {
+      leader,
+      term,
+      quorum: leader !== null,
+      nodes,
+      volumes,
+      store: own?.store ?? { kind: this.options.config.store.kind, location: '', usedBytes: 0, availableBytes: null },
+    };
   }
 
   async drainNode(node: string | null): Promise<{ node: string; moved: number }> {
@@ -228,7 +246,8 @@ export class NodeAdminService implements AdminService {
   private async find(name: string): Promise<VolumeRecord> {
     await this.barrier();
     const record = this.registry.byName(name);
-    if (!record) throw new ArchipelagoError('not-found', `there is no volume or snapshot '${name}'`, { hint: 'list them with `archipelago volume ls`' });
+    if (!record)
+      throw new ArchipelagoError('not-found', `there is no volume or snapshot '${name}'`, { hint: 'list them with `archipelago volume ls`' });
     return record;
   }
 

@@ -100,7 +100,8 @@ export class ClusterLinks implements Handler, RaftTransport {
   }
 
   request(_link: Link, type: number, _metadata: Uint8Array, payload: Uint8Array, responder: Responder): void {
-    if (type !== CALL) throw new ArchipelagoError('unsupported-version', `request type ${type} is not known here`, { hint: 'run the same version on all nodes' });
+    if (type !== CALL)
+      throw new ArchipelagoError('unsupported-version', `request type ${type} is not known here`, { hint: 'run the same version on all nodes' });
     const { method, parameters } = JSON.parse(Buffer.from(payload).toString()) as { method: string; parameters: unknown };
     this.options.serve(method, parameters).then(
       (value) => responder.reply(0, NO_METADATA, Buffer.from(JSON.stringify(value ?? null))),

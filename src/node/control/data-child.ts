@@ -8,7 +8,7 @@ import module from 'node:module';
 import { extname } from 'node:path';
 import { ArchipelagoError, type Clock, type Log } from '../../base/index.ts';
 import { Channel } from '../channel.ts';
-import { type ProcessIdentity, identityOf, isRunning, readPidFile, signalProcess, writePidFile } from '../cluster/processes.ts';
+import { identityOf, isRunning, type ProcessIdentity, readPidFile, signalProcess, writePidFile } from '../cluster/processes.ts';
 
 const POLL_MS = 10;
 /** Pause before a data process that died at its start is tried again; it doubles up to the second one. */

@@ -15,7 +15,15 @@ import type { Channel } from '../channel.ts';
 import { systemClock } from '../clock.ts';
 import type { NodeConfig } from '../config.ts';
 import { dieOnBugs, openLog } from '../log.ts';
-import { type Activate, DATA_REQUESTS, type DataStarted, type LeaseNotice, type RegistryNotice, type RegistryTable, type StartData } from '../protocol.ts';
+import {
+  type Activate,
+  DATA_REQUESTS,
+  type DataStarted,
+  type LeaseNotice,
+  type RegistryNotice,
+  type RegistryTable,
+  type StartData,
+} from '../protocol.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
 import { ClusterLinks, type Member } from './cluster-links.ts';
 import { DataChild } from './data-child.ts';
@@ -190,7 +198,10 @@ class ControlProcess {
   private checkOwnRecord(): void {
     const record = this.registry.node(this.config.name);
     if (this.livenessEpoch === null || !record || record.livenessEpoch === this.livenessEpoch) return;
-    this.log.warn({ mine: this.livenessEpoch, registry: record.livenessEpoch }, 'the registry has started this node anew: restarting the data process');
+    this.log.warn(
+      { mine: this.livenessEpoch, registry: record.livenessEpoch },
+      'the registry has started this node anew: restarting the data process',
+    );
     this.livenessEpoch = null;
     this.noticesTo = null;
     this.child.restart();
