@@ -14,7 +14,7 @@ export { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 
 export class BlockMap implements PageHolder {
   private readonly cache: PageCache;
-  /** The loaded root; when it is null, `rootRef` leads to it, and when that is null too the map is empty. */
+  /** The loaded root. When it is null `rootRef` leads to it, which counts only then; when that is null too the map is empty. */
   private root: CachedPage | null = null;
   private rootRef: PageRef | null;
   /** The root of the last fold, which is what the store has. */
@@ -317,7 +317,6 @@ export class BlockMap implements PageHolder {
       this.cache.update(at);
       if (at.parent !== null) (at.parent.inner as Inner).children[(at.parent.inner as Inner).slotOf(at.first)] = null;
     }
-    if (this.root?.dirty) this.rootRef = null;
   }
 
   private truncate(index: number): MissingPage | null {

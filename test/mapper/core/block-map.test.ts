@@ -128,6 +128,26 @@ describe('a map', () => {
     store.apply(map, truncate(256 * 1024));
     expect(store.reads).toBe(3);
     expect(map.blocks).toBe(512);
+    // The leaf that begins there goes unread; only the page above it is needed.
+    store.apply(map, truncate(200 * 1024));
+    expect(store.reads).toBe(4);
+    expect(map.blocks).toBe(400);
+  });
+
+  it('forgets a leaf that was just read when it is dropped', () => {
+    const store = new PageStore();
+    const map = new BlockMap(null);
+    for (const cut of [1024, 0]) {
+      store.apply(map, plain(0, 1), plain(5000, 1));
+      expect(map.generationOf(5000)).toBe(1);
+      store.apply(map, truncate(cut));
+      expect(map.generationOf(5000)).toBe(0);
+    }
+    store.apply(map, plain(0, 1));
+    expect(map.generationOf(0)).toBe(1);
+    store.apply(map, absent(0));
+    store.fold(map);
+    expect(map.generationOf(0)).toBe(0);
   });
 
   it('folds what changed, and nothing twice', () => {
@@ -205,6 +225,39 @@ describe('the page cache', () => {
     expect(cache.bytes).toBe(0);
     map.written(last);
     expect(cache.bytes).toBe(0);
+  });
+
+  it('keeps a page that only memory has, whatever goes from below it', () => {
+    const store = new PageStore();
+    const first = new BlockMap(null);
+    for (let leaf = 0; leaf < 3; leaf++) store.apply(first, plain(leaf * 1024, 1));
+    const map = new BlockMap(store.fold(first).root);
+    store.apply(map, absent(0));
+    const fold = map.fold(generation(1), store.nextSequence);
+    expect(store.get(map, 1024)).toBe(1);
+    expect(map.evict(0)).toBeGreaterThan(0);
+    expect(map.generationOf(0)).toBe(0);
+    expect(map.missing(1024).level).toBe(0);
+    store.write(fold);
+    map.written(fold);
+    expect(map.evict(0)).toBe(0);
+    expect(store.get(map, 2048)).toBe(1);
+  });
+
+  it('ignores a page that was asked for before it was replaced', () => {
+    const store = new PageStore();
+    const first = new BlockMap(null);
+    for (let leaf = 0; leaf < 3; leaf++) store.apply(first, plain(leaf * 1024, 1));
+    const map = new BlockMap(store.fold(first).root);
+    store.load(map, map.missing(0));
+    const old = map.missing(0);
+    store.apply(map, plain(0, 2));
+    store.fold(map);
+    map.evict(0);
+    expect(store.get(map, 1024)).toBe(1);
+    store.load(map, old);
+    expect(map.generationOf(0)).toBe(MISSING);
+    expect(store.get(map, 0)).toBe(2);
   });
 
   it('forgets the memory of what a truncation drops', () => {

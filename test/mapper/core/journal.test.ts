@@ -227,6 +227,17 @@ describe('a journal', () => {
     expect(read([{ number: 1, bytes }], 'boot-b').changes).toEqual([plain(1, 1)]);
   });
 
+  it('refuses a frame that has more or fewer records than it says', () => {
+    for (const count of [0, 1, 3]) {
+      const bytes = new Segment(1).append([plain(1, 1), absent(2)]).bytes.slice();
+      const view = viewOf(bytes);
+      const start = view.getUint32(8);
+      view.setUint32(start + 28, count);
+      view.setUint32(bytes.byteLength - 4, crc32(bytes.subarray(start, bytes.byteLength - 4), frameSeed(volume, 1)));
+      expect(codeOf(() => read([{ number: 1, bytes }]))).toBe('corrupt');
+    }
+  });
+
   it('refuses a newer version, and an unknown kind of record', () => {
     const one = new Segment(1).append([plain(1, 1)]);
     const header = one.bytes.slice();

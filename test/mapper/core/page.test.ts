@@ -72,6 +72,11 @@ describe('a page', () => {
     expect(decode(changed(bytes, 44, 2, 1))).toBe('corrupt');
     expect(decode(bytes, 4)).toBe('corrupt');
     expect(decode(bytes.subarray(0, 20))).toBe('corrupt');
+    const swapped = encodeLeaf(leafOf({ 1: 1, 3: 3 }));
+    expect(decode(changed(changed(swapped, 24, 2, 3), 34, 2, 1), 2)).toBe('corrupt');
+    const inner = new Inner(1, 0);
+    inner.children[3] = { generation: generation(6), sequence: 7, checksum: 8, blocks: 9 };
+    expect(decode(encodeInner(inner), 10)).toBe('corrupt');
   });
 
   it('gives back what was put in, whatever its form', () => {
