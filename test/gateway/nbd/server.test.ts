@@ -371,6 +371,23 @@ describe('the end', () => {
     await closing;
   });
 
+  it('an aborted close still waits for what the device has', async () => {
+    const { schedule, open } = gate();
+    const volume = new RamVolume(MIB, { schedule });
+    const { path, server } = await serve({ v: volume });
+    const client = new RawClient(path);
+    await client.attach('v');
+    client.send(requestHeader({ command: nbd.CMD_WRITE, length: 1 }), Buffer.from('x'), requestHeader({ command: nbd.CMD_READ, length: MIB }));
+    await until(() => volume.underWay === 2);
+    const closing = server.close({ signal: AbortSignal.abort() });
+    await client.closed();
+    await turns(5);
+    expect({ attached: volume.attached, underWay: volume.underWay }).toEqual({ attached: 1, underWay: 2 });
+    open();
+    await closing;
+    expect({ attached: volume.attached, first: volume.bytes[0] }).toEqual({ attached: 0, first: 'x'.charCodeAt(0) });
+  });
+
   it('an aborted close does not wait for clients that do not read', async () => {
     const volume = new RamVolume(MIB);
     const { path, server } = await serve({ v: volume });

@@ -51,6 +51,8 @@ export async function serve(volumes: Readonly<Record<string, RamVolume>>, option
     await server.close({ signal: AbortSignal.abort() });
     // Writes that the end has cut off report back a moment later.
     await turns(3);
+    const error = lines.find(({ level }) => level === 'error');
+    if (error !== undefined) throw new Error(error.message);
     if (server.buffersInUse > 0) throw new Error(`${server.buffersInUse} buffers are lost`);
   });
   return { server, directory, path, lines, uri: (name) => unixNbdUri(path, name) };
