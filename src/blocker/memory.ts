@@ -93,6 +93,10 @@ class MemoryStore implements BlockStore {
     });
   }
 
+  readHeader(volume: VolumeId): Promise<Uint8Array | null> {
+    return this.promise(() => this.logs.get(volume)?.header ?? null);
+  }
+
   removeLog(volume: VolumeId): Promise<void> {
     return this.promise(() => void this.logs.delete(volume));
   }

@@ -126,6 +126,11 @@ export interface BlockStore {
   immutableObject(generation: Generation, index: number): BlockObject;
   /** Fails with `not-found` when it is missing; the caller verifies its checksum. The result belongs to the caller. */
   readPage(generation: Generation, sequence: number): Promise<Uint8Array>;
+  /**
+   * The header of a volume that nobody has open, without becoming its owner: what it says may be out of date the moment it is read. Null for a
+   * volume without one. For information only.
+   */
+  readHeader(volume: VolumeId): Promise<Uint8Array | null>;
   /** Removes the log of a volume that the registry has removed. */
   removeLog(volume: VolumeId): Promise<void>;
   /** True when the block object exists. For verification, not for the data path. */

@@ -1,4 +1,5 @@
 export { ABSENT, END, LAYERED, MISSING } from './core/block-map.ts';
+export { decodeHeader } from './core/header.ts';
 export { PageCache } from './core/page-cache.ts';
 export { type LayeredEntry, type MapChange, type PageRef, SUB_BLOCKS } from './core/types.ts';
 export { PageWalk } from './core/walk.ts';

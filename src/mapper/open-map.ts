@@ -84,6 +84,8 @@ export class OpenMap implements StoreWaiter {
   private tail: JournalTail | null;
   /** Frames of the present segment that are known to survive a power failure. */
   private markedFrames = 0;
+  /** Frames of the present segment that the store has taken. */
+  private appendedFrames = 0;
   /** Frames before the present segment may still need a mark. */
   private unmarkedBefore: boolean;
 
@@ -204,6 +206,7 @@ export class OpenMap implements StoreWaiter {
     const batch = this.appending;
     assert(batch !== null, 'the store answered an append that is under way');
     this.tail = this.writer.tail;
+    this.appendedFrames = this.writer.frames;
     for (let i = 0; i < batch.changes.length; i++) {
       const change = batch.changes[i] as MapChange;
       if (change.kind !== 'naming' && this.pages.tree.apply(change) !== null) {
@@ -263,8 +266,9 @@ export class OpenMap implements StoreWaiter {
 
   /** What is appended from here on goes to a new segment, which says how much counts of the one before. */
   private beginSegment(): void {
-    this.unmarkedBefore ||= this.writer.frames > this.markedFrames;
+    this.unmarkedBefore ||= this.appendedFrames > this.markedFrames;
     this.markedFrames = 0;
+    this.appendedFrames = 0;
     this.writer = this.newWriter(this.writer.identity.segment + 1);
   }
 
@@ -300,7 +304,7 @@ export class OpenMap implements StoreWaiter {
       if (this.failure) throw this.failure;
       const { writer } = this;
       // Frames appended while the sync runs are not covered by it: the mark says so.
-      const covered = writer.frames;
+      const covered = this.appendedFrames;
       await this.syncOrStop(() => this.store.sync());
       if (covered <= this.markedFrames && !this.unmarkedBefore) return;
       await this.appendMark(writer, covered);
@@ -426,6 +430,7 @@ export class OpenMap implements StoreWaiter {
   /** Waits for folds, flushes and appends under way, so that nothing of this owner reaches the store afterwards. */
   async drain(): Promise<void> {
     await this.maintenance;
+    // Who flushes learns of a failure; here only its end matters.
     await this.flushRunning?.catch(() => undefined);
     while (this.appending || this.scheduled) await this.boundary();
   }

@@ -43,6 +43,7 @@ export interface DataRequests {
   remove: { id: VolumeId };
   check: { id: VolumeId };
   stats: Record<string, never>;
+  storedBlocks: { ids: VolumeId[] };
 }
 
-export const DATA_REQUESTS: readonly (keyof DataRequests)[] = ['snapshot', 'handOver', 'own', 'resize', 'remove', 'check', 'stats'];
+export const DATA_REQUESTS: readonly (keyof DataRequests)[] = ['snapshot', 'handOver', 'own', 'resize', 'remove', 'check', 'stats', 'storedBlocks'];

@@ -169,6 +169,7 @@ export class SessionServer implements Handler {
     for (const session of older) this.end(session);
     const { incarnation } = link;
     await Promise.all(older.map((session) => session.whenIdle()));
+    // Whatever the reason, the sender is told to look where the volume is now.
     const served = await volume.own(SERVE_WAIT_MS).catch(() => null);
     // Anything may have happened in between; what counts is how things are now.
     if (!served || served.epoch !== message.epoch || link.incarnation !== incarnation || !link.connected) return MOVED;

@@ -310,6 +310,7 @@ export class Volume {
   /** One maintenance operation at a time. */
   exclusively<Result>(work: () => Promise<Result>): Promise<Result> {
     const run = this.operations.then(work);
+    // Its caller hears of a failure; the next operation only waits for the end.
     this.operations = run.catch(() => undefined);
     return run;
   }

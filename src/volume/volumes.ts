@@ -1,6 +1,6 @@
 /** All volumes and snapshots as this process knows them, and the devices that clients attach to. */
 import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
-import { type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
+import { decodeHeader, type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import { type CheckResult, checkMap } from './check.ts';
 import type { VolumeContext } from './context.ts';
@@ -181,6 +181,16 @@ export class Volumes implements DeviceDirectory {
     // What the fold wrote stays as it is, whatever is written meanwhile.
     const root = (await served.owned?.map.fold()) ?? null;
     return checkMap(blockStore, root, served.sizeBytes, served.blockSizeBytes);
+  }
+
+  /** Blocks of volumes that nobody has open, by what their headers say: changes since the last fold are not counted. */
+  async storedBlocks(ids: readonly VolumeId[]): Promise<VolumeStats[]> {
+    const stats: VolumeStats[] = [];
+    for (const id of ids) {
+      const header = await this.context.blockStore.readHeader(id);
+      if (header) stats.push({ id, clients: 0, blocks: decodeHeader(header, id).header.root?.blocks ?? 0 });
+    }
+    return stats;
   }
 
   /** Everything that has clients here or is open here. */

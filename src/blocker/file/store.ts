@@ -15,7 +15,7 @@ import { ObjectTable } from './object-table.ts';
 import { type FileStoreParts, WritePace } from './parts.ts';
 import { SharedRounds } from './rounds.ts';
 import { prepareDirectory } from './superblock.ts';
-import { takeLogOver } from './takeover.ts';
+import { readNewestHeader, takeLogOver } from './takeover.ts';
 import { FileVolumeStore, type VolumeStoreObserver } from './volume-store.ts';
 
 export interface FileStoreOptions {
@@ -86,6 +86,10 @@ class FileStore implements BlockStore, VolumeStoreObserver {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw pageMissing(generation, sequence);
       throw ArchipelagoError.from(error, `reading ${path}`);
     }
+  }
+
+  async readHeader(volume: VolumeId): Promise<Uint8Array | null> {
+    return readNewestHeader(this.parts, volume);
   }
 
   async removeLog(volume: VolumeId): Promise<void> {

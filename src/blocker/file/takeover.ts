@@ -58,6 +58,19 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
   }
 }
 
+/** The header of the newest log that counts; null when there is none. */
+export function readNewestHeader(parts: FileStoreParts, volume: VolumeId): Uint8Array | null {
+  const directory = volumePath(parts.directory, volume);
+  try {
+    const source = trustedLog(parts, directory, readdirSync(directory));
+    return source && readOrNull(`${source.path}/${HEADER}`);
+  } catch (error) {
+    // Never owned, just removed, or replaced by a new owner's log in between: nothing that could be told.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw ArchipelagoError.from(error, `reading the header of ${volumeText(volume)} in ${directory}`);
+  }
+}
+
 function refuseStale(names: readonly string[], volume: VolumeId, epoch: Epoch): void {
   const newest = names.reduce((highest, name) => Math.max(highest, epochOf(name) ?? 0), 0);
   if (newest > epoch) throw superseded(volume, epoch, newest);

@@ -98,9 +98,9 @@ export class NodeAdminService implements AdminService {
   async listVolumes(filter: { label?: { key: string; value: string } }): Promise<VolumeView[]> {
     await this.barrier();
     const { label } = filter;
-    const stats = await this.gather();
     const shown = [...this.registry.volumes()].filter((record) => record.importer === null && (!label || record.labels[label.key] === label.value));
-    return shown.map((record) => volumeView(this.registry, record, stats, null));
+    const stats = await this.gather(shown);
+    return shown.map((record) => volumeView(this.registry, record, stats));
   }
 
   async volumeInfo(name: string): Promise<VolumeView> {
@@ -278,22 +278,27 @@ export class NodeAdminService implements AdminService {
     return this.options.links.call<Value>(node, method, parameters, timeoutMs);
   }
 
-  private async tryNode<Value>(node: string, method: string): Promise<Value | null> {
+  private async tryNode<Value>(node: string, method: string, parameters: object = {}): Promise<Value | null> {
     try {
-      return await this.atNode<Value>(node, method, {}, GATHER_TIMEOUT_MS);
+      return await this.atNode<Value>(node, method, parameters, GATHER_TIMEOUT_MS);
     } catch {
       // A node that does not answer is shown as such.
       return null;
     }
   }
 
-  private async gather(): Promise<GatheredStats> {
+  /** What the nodes that answer know of these, and for those that nobody has open, what the store says. */
+  private async gather(records: readonly VolumeRecord[]): Promise<GatheredStats> {
     const answers = await Promise.all(this.options.links.memberNames().map((node) => this.tryNode<VolumeStats[]>(node, 'stats')));
-    return gatherStats(answers.filter((answer) => answer !== null));
+    const known = answers.filter((answer) => answer !== null);
+    const open = gatherStats(known);
+    const ids = records.filter(({ id, kind }) => kind === 'volume' && open.get(id)?.blocks == null).map(({ id }) => id);
+    const stored = ids.length > 0 ? await this.tryNode<VolumeStats[]>(this.self, 'storedBlocks', { ids }) : null;
+    return stored ? gatherStats([...known, stored]) : open;
   }
 
   private async view(record: VolumeRecord): Promise<VolumeView> {
-    return volumeView(this.registry, record, await this.gather(), null);
+    return volumeView(this.registry, record, await this.gather([record]));
   }
 
   private now(): string {

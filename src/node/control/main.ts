@@ -30,6 +30,13 @@ import { DataChild } from './data-child.ts';
 import { drain } from './drain.ts';
 import { proposeUntilKnown } from './proposing.ts';
 
+/** How long a stop waits for other nodes that are stopping too. */
+const DRAIN_WAIT_MS = 15_000;
+const DRAIN_POLL_MS = 20;
+const DRAIN_POLL_TIMEOUT_MS = 1000;
+
+type DrainState = 'serving' | 'draining' | 'drained';
+
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
 /** Runs one daemon until SIGTERM or SIGINT, then drains and stops it. Rejects when it cannot start. */
@@ -57,6 +64,7 @@ class ControlProcess {
   /** Under which this process and its present data process own volumes; null until the registry has given one. */
   private livenessEpoch: LivenessEpoch | null = null;
   private storeStatus: ClusterView['store'] | null = null;
+  private drainState: DrainState = 'serving';
 
   private constructor(config: NodeConfig, log: Log) {
     this.config = config;
@@ -216,8 +224,23 @@ class ControlProcess {
   private async serve(method: string, parameters: unknown): Promise<unknown> {
     if (method === 'status') return this.status();
     if (method === 'drain') return this.drain();
+    if (method === 'drainState') return this.drainState;
     if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);
     return this.child.request(method, parameters);
+  }
+
+  /** While the whole cluster stops, a node that has nothing to give away any more stays, so that the others keep the quorum that they need. */
+  private async whenOthersDrained(): Promise<void> {
+    const others = this.registry.nodes().filter(({ name }) => name !== this.config.name);
+    const deadlineMs = systemClock.nowMs() + DRAIN_WAIT_MS;
+    for (const { name } of others) {
+      while (this.links.isConnected(name) && systemClock.nowMs() < deadlineMs) {
+        // A node that does not answer any more is not waited for.
+        const state = await this.links.call<DrainState>(name, 'drainState', {}, DRAIN_POLL_TIMEOUT_MS).catch(() => null);
+        if (state !== 'draining') break;
+        await new Promise<void>((resolve) => void systemClock.setTimer(DRAIN_POLL_MS, resolve));
+      }
+    }
   }
 
   private status(): NodeStatus {
@@ -242,7 +265,10 @@ class ControlProcess {
   /** A clean stop: nothing is owned any more when it ends, as far as a quorum allows. */
   async stop(): Promise<void> {
     if (this.ready) {
+      this.drainState = 'draining';
       await this.drain();
+      this.drainState = 'drained';
+      await this.whenOthersDrained();
       await this.child.request('stopClients', {}).catch((error: unknown) => this.log.warn({ error: String(error) }, 'clients were cut off'));
     }
     await this.child.stop();

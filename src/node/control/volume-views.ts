@@ -19,10 +19,9 @@ export function gatherStats(answers: readonly (readonly VolumeStats[])[]): Gathe
   return gathered;
 }
 
-/** `storedBlocks`: what the store's header says of a map that is not open anywhere. */
-export function volumeView(registry: Registry, record: VolumeRecord, stats: GatheredStats, storedBlocks: number | null): VolumeView {
+export function volumeView(registry: Registry, record: VolumeRecord, stats: GatheredStats): VolumeView {
   const known = stats.get(record.id);
-  const blocks = record.kind === 'snapshot' ? (record.root?.blocks ?? 0) : (known?.blocks ?? storedBlocks ?? record.root?.blocks ?? 0);
+  const blocks = record.kind === 'snapshot' ? (record.root?.blocks ?? 0) : (known?.blocks ?? record.root?.blocks ?? 0);
   return {
     name: record.name,
     id: String(record.id),

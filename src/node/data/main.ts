@@ -60,6 +60,7 @@ const channel = new Channel(process, {
   remove: (parameters) => data().volumes.removeVolume((parameters as DataRequests['remove']).id),
   check: (parameters) => data().volumes.check((parameters as DataRequests['check']).id),
   stats: () => data().volumes.stats(),
+  storedBlocks: (parameters) => data().volumes.storedBlocks((parameters as DataRequests['storedBlocks']).ids),
   owned: () => data().volumes.owned(),
   release: (parameters) => data().volumes.release((parameters as DataRequests['own']).id),
   stopClients: () => stopClients(),
