@@ -4,6 +4,7 @@
  */
 import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { ArchipelagoError } from '../base/index.ts';
+import { sparseWindowUpdates } from './fewer-writes.ts';
 import { emptyHeader, type FrameHeader, ProtocolError } from './frame.ts';
 import { FrameReader, type OnFrame } from './frame-reader.ts';
 import { Outbox } from './outbox.ts';
@@ -22,6 +23,7 @@ export class Channel {
   private readonly stream: Stream;
   private readonly connection: Connection;
   private readonly reader: FrameReader;
+  private readonly countForWindow: (receivedBytes: number) => void;
   private readonly header: FrameHeader = emptyHeader();
   private onEnd: (error: ArchipelagoError) => void = () => {};
   private onProgress: () => void = () => {};
@@ -35,6 +37,7 @@ export class Channel {
       () => this.onProgress(),
       (error) => this.end(ArchipelagoError.from(error, 'sending')),
     );
+    this.countForWindow = sparseWindowUpdates(stream);
     stream.addEventListener('message', this.onMessage);
     stream.addEventListener('drain', this.outbox.flush);
     stream.addEventListener('idle', this.outbox.wake);
@@ -102,6 +105,7 @@ export class Channel {
   private readonly onMessage = (event: StreamMessageEvent): void => {
     this.heard = true;
     const { data } = event;
+    this.countForWindow(data.byteLength);
     try {
       if (data instanceof Uint8Array) this.reader.push(data);
       else for (const piece of data) this.reader.push(piece);

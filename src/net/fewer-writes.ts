@@ -6,6 +6,12 @@
 import type { Socket } from 'node:net';
 import type { ConnectionEncrypter, MessageStream, Stream } from '@libp2p/interface';
 
+/**
+ * yamux's window. Both ends must start with the same: the first window is never announced. It does not grow, since growth needs the ping of a
+ * keep-alive that we turn off. So this number belongs to the wire version.
+ */
+export const WINDOW_BYTES = 2 * 1024 * 1024;
+
 /** Gathers what is sent within one turn on connections that `encrypter` secures. */
 export function gatherWrites<Encrypter extends ConnectionEncrypter>(encrypter: Encrypter): Encrypter {
   const secureInbound = encrypter.secureInbound.bind(encrypter);
@@ -40,13 +46,13 @@ function corking<Raw extends MessageStream>(connection: Raw): Raw {
  * Makes yamux announce window only when a quarter of it has been used up. The returned function is told of received bytes before yamux
  * decides, that is, from the `message` event.
  */
-export function sparseWindowUpdates(stream: Stream, windowBytes: number): (receivedBytes: number) => void {
+export function sparseWindowUpdates(stream: Stream): (receivedBytes: number) => void {
   const target = stream as Stream & { sendWindowUpdate?: () => void };
   if (typeof target.sendWindowUpdate !== 'function') return () => {};
   const update = target.sendWindowUpdate.bind(target);
   let unannounced = 0;
   target.sendWindowUpdate = () => {
-    if (unannounced < windowBytes / 4) return;
+    if (unannounced < WINDOW_BYTES / 4) return;
     unannounced = 0;
     update();
   };

@@ -10,16 +10,11 @@ import { tcp } from '@libp2p/tcp';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { ArchipelagoError, type Clock } from '../base/index.ts';
-import { gatherWrites } from './fewer-writes.ts';
+import { gatherWrites, WINDOW_BYTES } from './fewer-writes.ts';
 import type { Identity } from './identity.ts';
 import { guardFirstBytes } from './inbound-guard.ts';
 import { noiseCrypto } from './noise-crypto.ts';
 
-/**
- * yamux's window. Both ends must start with the same: the first window is never announced. It does not grow, since growth needs the ping of a
- * keep-alive that we turn off. So this number belongs to the wire version.
- */
-export const WINDOW_BYTES = 2 * 1024 * 1024;
 /** Nothing pauses a stream of ours, so this is only a guard. It must exceed the window. */
 const MAX_READ_BUFFER_BYTES = 4 * 1024 * 1024;
 /** A stream that the outbox would overfill is reset; the outbox never hands over more than it takes at once. */
