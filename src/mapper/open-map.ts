@@ -86,6 +86,8 @@ export class OpenMap implements StoreWaiter {
   private markedFrames = 0;
   /** Frames of the present segment that the store has taken. */
   private appendedFrames = 0;
+  /** The last of them that carries a record: a mark alone needs no mark. */
+  private lastRecordFrame = 0;
   /** Frames before the present segment may still need a mark. */
   private unmarkedBefore: boolean;
 
@@ -207,6 +209,7 @@ export class OpenMap implements StoreWaiter {
     assert(batch !== null, 'the store answered an append that is under way');
     this.tail = this.writer.tail;
     this.appendedFrames = this.writer.frames;
+    if (batch.changes.length > 0) this.lastRecordFrame = this.appendedFrames;
     for (let i = 0; i < batch.changes.length; i++) {
       const change = batch.changes[i] as MapChange;
       if (change.kind !== 'naming' && this.pages.tree.apply(change) !== null) {
@@ -266,9 +269,10 @@ export class OpenMap implements StoreWaiter {
 
   /** What is appended from here on goes to a new segment, which says how much counts of the one before. */
   private beginSegment(): void {
-    this.unmarkedBefore ||= this.appendedFrames > this.markedFrames;
+    this.unmarkedBefore ||= this.lastRecordFrame > this.markedFrames;
     this.markedFrames = 0;
     this.appendedFrames = 0;
+    this.lastRecordFrame = 0;
     this.writer = this.newWriter(this.writer.identity.segment + 1);
   }
 
@@ -305,8 +309,9 @@ export class OpenMap implements StoreWaiter {
       const { writer } = this;
       // Frames appended while the sync runs are not covered by it: the mark says so.
       const covered = this.appendedFrames;
+      const needsMark = this.lastRecordFrame > this.markedFrames || this.unmarkedBefore;
       await this.syncOrStop(() => this.store.sync());
-      if (covered <= this.markedFrames && !this.unmarkedBefore) return;
+      if (!needsMark) return;
       await this.appendMark(writer, covered);
       if (writer !== this.writer) continue;
       await this.syncOrStop(() => this.store.syncJournal());
