@@ -1,6 +1,6 @@
 /** The sockets of the HTTP server: the Unix socket that file permissions guard, and TCP behind a bearer token. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { chmodSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, createConnection, type ListenOptions } from 'node:net';
 import { ArchipelagoError } from '../../base/index.ts';
@@ -36,7 +36,6 @@ export async function listenOnUnix(path: string, listener: RequestListener): Pro
     rmSync(path, { force: true });
     await listen(server, { path });
   }
-  chmodSync(path, SOCKET_MODE);
   return server;
 }
 
@@ -76,7 +75,7 @@ function tokenCheck(token: string): (header: string | undefined) => boolean {
 function listen(server: Server, where: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // A Unix socket is made within listen(), so that the mask keeps others out from its first moment on.
+    // A Unix socket is made within listen(), so that the mask keeps others out from its first moment on; chmod would come too late.
     const mask = process.umask(0o777 & ~SOCKET_MODE);
     try {
       server.listen(where, () => {

@@ -18,6 +18,8 @@ export interface TestNode extends Served {
   write(name: string, offset: number, data: Uint8Array): void;
   /** Grains that take room. */
   grains(name: string): number;
+  /** How long the node takes to notice that a client has left. */
+  detachMs: number;
   /** Called with each write, before it is carried out; throws what the client gets. */
   onWrite: (name: string, offset: number) => void;
 }
@@ -46,6 +48,7 @@ export async function testNode(): Promise<TestNode> {
     read: (name, length) => readFrom(contentOf(volumeOf(name).id), 0, length),
     write: (name, offset, data) => writeTo(contentOf(volumeOf(name).id), offset, data),
     grains: (name) => contentOf(volumeOf(name).id).size,
+    detachMs: 0,
     onWrite: () => undefined,
   };
   const directory = {
@@ -70,6 +73,7 @@ export async function testNode(): Promise<TestNode> {
         },
         extents: async (offset: number, length: number) => extentsOf(content, offset, length),
         async close() {
+          if (result.detachMs > 0) await new Promise((resolve) => setTimeout(resolve, result.detachMs));
           volume.clients--;
         },
       };

@@ -226,6 +226,13 @@ describe('volume export', () => {
     expect(request.name).toMatch(/^ä+@export-/);
   });
 
+  it('removes its snapshot from a node that takes its reader for attached a while longer', async () => {
+    node.detachMs = 300;
+    expect((await run(['volume', 'export', 'd', 'out.raw'])).status).toBe(0);
+    expect(node.admin.calls.filter(({ method }) => method === 'removeVolume').length).toBeGreaterThan(1);
+    expect(names()).toEqual(['d']);
+  });
+
   it('removes its snapshot and its file after a failure', async () => {
     await node.admin.createVolume({ name: 'small', size: 512 });
     const short = await run(['volume', 'export', 'd', node.admin.uriOf('small', null)]);
