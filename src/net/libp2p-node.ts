@@ -112,7 +112,7 @@ export async function startNode(options: NodeOptions): Promise<Node> {
 }
 
 /** A multiaddr that TCP can use; `invalid-argument` for anything else. */
-export function parseAddress(address: string): Multiaddr {
+function parseAddress(address: string): Multiaddr {
   try {
     return multiaddr(address.split('/p2p/')[0]!);
   } catch (error) {

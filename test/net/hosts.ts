@@ -18,7 +18,7 @@ export interface LogLine {
 }
 
 /** Keeps the lines, for tests about what an operator reads. */
-export function recordingLog(lines: LogLine[], bindings: object = {}): Log {
+function recordingLog(lines: LogLine[], bindings: object = {}): Log {
   const at = (level: string) => (context: object, message: string) => {
     lines.push({ level, message, context: { ...bindings, ...context } });
   };
