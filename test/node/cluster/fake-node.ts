@@ -26,7 +26,7 @@ const server = createServer(async (request, response) => {
   response.end(JSON.stringify(request.url === '/v1/cluster' ? cluster : volumes));
 });
 server.listen(join(home, 'admin.sock'));
-if (wants('child')) spawn(process.execPath, ['-e', 'setTimeout(() => {}, 700)'], { stdio: 'ignore' });
+if (wants('child')) spawn(process.execPath, ['-e', 'setTimeout(() => {}, 3000)'], { stdio: 'ignore' });
 process.on('SIGTERM', () => {
   if (!wants('stubborn')) server.close(() => process.exit(0)).closeAllConnections();
 });
