@@ -107,7 +107,7 @@ async function prepareCluster(options: StartOptions, atEnd: (step: () => unknown
   const cluster = new Cluster(home);
   mkdirSync(cluster.directory);
   await options.prepare?.(cluster.directory, atEnd);
-  atEnd(() => cluster.killAll());
+  atEnd(() => cluster.endEverything());
   return cluster;
 }
 
@@ -164,12 +164,21 @@ export class Cluster {
   /** SIGKILLs a node's process group. It is gone when this resolves. */
   async kill(...names: readonly string[]): Promise<void> {
     const groups = names.map((name) => this.node(name).pid);
-    for (const group of groups) signalGroup(group, 'SIGKILL');
+    for (const group of groups) signalOrNone(-group, 'SIGKILL');
     for (const group of groups) await eventually(`process group ${group} is gone`, () => groupMembers(group).length === 0);
   }
 
   killAll(): Promise<void> {
     return this.kill(...this.names);
+  }
+
+  /** SIGKILLs whatever was started for this directory, whether `cluster.json` knows of it or not. */
+  async endEverything(): Promise<void> {
+    await eventually('all processes of the cluster are gone', () => {
+      const processes = processesNaming(this.directory);
+      for (const { pid, group } of processes) signalOrNone(pid === group ? -group : pid, 'SIGKILL');
+      return processes.length === 0;
+    });
   }
 
   /** SIGKILLs a node's data process, which its control process replaces; resolves to its pid. */
@@ -256,26 +265,45 @@ function parsed(text: string): unknown {
   }
 }
 
-function signalGroup(group: number, signal: NodeJS.Signals): void {
+/** A negative `pid` names a process group. */
+function signalOrNone(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(-group, signal);
+    process.kill(pid, signal);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
-/** Pids of a process group that have not ended; a zombie has. */
-function groupMembers(group: number): number[] {
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-        const [state, , processGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-        return Number(processGroup) === group && state !== 'Z' && state !== 'X';
-      } catch {
-        return false;
-      }
-    });
+interface ProcessEntry {
+  readonly pid: number;
+  readonly group: number;
+  readonly commandLine: string;
+}
+
+/** Those that have not ended; a zombie has. */
+function livingProcesses(): ProcessEntry[] {
+  return readdirSync('/proc').flatMap((entry): ProcessEntry[] => {
+    if (!/^\d+$/.test(entry)) return [];
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      const [state, , group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (state === 'Z' || state === 'X') return [];
+      return [{ pid: Number(entry), group: Number(group), commandLine: readFileSync(`/proc/${entry}/cmdline`, 'utf8') }];
+    } catch {
+      // It has just ended.
+      return [];
+    }
+  });
+}
+
+function groupMembers(group: number): ProcessEntry[] {
+  return livingProcesses().filter((each) => each.group === group);
+}
+
+/** Daemons and commands that name the directory, and all of the daemons' groups. */
+function processesNaming(directory: string): ProcessEntry[] {
+  const living = livingProcesses();
+  const naming = living.filter(({ commandLine }) => commandLine.split('\0').some((part) => part === directory || part.startsWith(`${directory}/`)));
+  const groups = new Set(naming.filter(({ pid, group }) => pid === group).map(({ group }) => group));
+  return living.filter((each) => naming.includes(each) || groups.has(each.group));
 }
