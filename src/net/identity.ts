@@ -1,5 +1,5 @@
 /** Who a node is: an Ed25519 key in a file of its own. The PeerId follows from it, and libp2p proves it on every connection. */
-import { chmod, link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
+import { chmod, link, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { ArchipelagoError } from '../base/index.ts';
@@ -62,7 +62,7 @@ async function create(path: string): Promise<Identity | null> {
   const temporary = `${path}.${process.pid}.new`;
   try {
     await mkdir(dirname(path), { recursive: true });
-    await unlink(temporary).catch(() => {});
+    await rm(temporary, { force: true });
     await writeDurably(temporary, privateKeyToProtobuf(privateKey));
     await link(temporary, path);
     await syncDirectory(dirname(path));
@@ -70,7 +70,7 @@ async function create(path: string): Promise<Identity | null> {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
     throw ArchipelagoError.from(error, `creating ${path}`);
   } finally {
-    await unlink(temporary).catch(() => {});
+    await rm(temporary, { force: true });
   }
   return identify(privateKey);
 }
