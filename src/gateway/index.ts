@@ -1,6 +1,7 @@
 export type { AdminService, CheckView, ClusterView, MigrationView, NodeView, VolumeView } from './admin.ts';
 export type { CliHandlers, CliOutput, UpOptions } from './cli/cluster.ts';
-export { type CliContext, runCli } from './cli/program.ts';
+export type { CliContext } from './cli/program.ts';
+export { runCli } from './cli/run.ts';
 export { AdminClient } from './http/client.ts';
 export { checkSocketPath, type TcpListen } from './http/listeners.ts';
 export { blockSizeProblem, nameProblem, sizeProblem } from './http/names.ts';

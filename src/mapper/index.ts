@@ -5,8 +5,5 @@ export { type LayeredEntry, type MapChange, type PageRef, SUB_BLOCKS } from './c
 export { PageWalk } from './core/walk.ts';
 export { type Cut, OpenMap, type OpenMapOptions, type RecordWaiter } from './open-map.ts';
 export { PagedTree } from './paged-tree.ts';
-export { type Proposer, propose } from './registry/client.ts';
-export { checkBlockSize, checkLabels, checkSize, checkVolumeName } from './registry/names.ts';
-export { Registry } from './registry/registry.ts';
 export type { RegistryChange } from './registry/state.ts';
 export type { Command, CommandValues, NodeRecord, VolumeRecord } from './registry/types.ts';

@@ -4,7 +4,8 @@
  */
 import { ArchipelagoError, type Clock, type LivenessEpoch } from '../../base/index.ts';
 import type { AdminService, CheckView, ClusterView, MigrationView, NodeView, VolumeView } from '../../gateway/index.ts';
-import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry, type VolumeRecord } from '../../mapper/index.ts';
+import type { VolumeRecord } from '../../mapper/index.ts';
+import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry } from '../../mapper/registry/index.ts';
 import type { RaftNode } from '../../raft/index.ts';
 import type { VolumeStats } from '../../volume/index.ts';
 import type { NodeConfig } from '../config.ts';

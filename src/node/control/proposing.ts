@@ -1,6 +1,7 @@
 /** Proposals whose outcome has to be known: who proposed a handover or a snapshot stays stopped until then. */
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
-import { type Command, type CommandValues, propose } from '../../mapper/index.ts';
+import type { Command, CommandValues } from '../../mapper/index.ts';
+import { propose } from '../../mapper/registry/index.ts';
 import type { RaftNode } from '../../raft/index.ts';
 
 /** The longest that a timer takes. Raft retries under one sequence number for as long, so that the command is applied once. */

@@ -1,7 +1,8 @@
 /** Volumes as the admin API shows them: what the registry says, with what the nodes know of those that are open. */
 import type { VolumeId } from '../../base/index.ts';
 import type { VolumeView } from '../../gateway/index.ts';
-import type { Registry, VolumeRecord } from '../../mapper/index.ts';
+import type { VolumeRecord } from '../../mapper/index.ts';
+import type { Registry } from '../../mapper/registry/index.ts';
 import type { VolumeStats } from '../../volume/index.ts';
 
 /** What all nodes that answered know, added up by volume. */
