@@ -168,6 +168,13 @@ export class Cluster {
     for (const group of groups) await eventually(`process group ${group} is gone`, () => groupMembers(group).length === 0);
   }
 
+  /** A clean stop of one node. It is gone when this resolves. */
+  async terminate(name: string): Promise<void> {
+    const { pid } = this.node(name);
+    process.kill(pid, 'SIGTERM');
+    await eventually(`node ${name} has stopped`, () => groupMembers(pid).length === 0);
+  }
+
   killAll(): Promise<void> {
     return this.kill(...this.names);
   }
