@@ -87,7 +87,10 @@ export class ArchipelagoError extends Error {
     const errno = (error as NodeJS.ErrnoException | null)?.code;
     const text = error instanceof Error ? error.message : String(error);
     if (errno === 'ENOSPC' || errno === 'EDQUOT') {
-      return new ArchipelagoError('no-space', `${context}: no space left`, { cause: error, hint: 'free space in the store; writes go on by themselves' });
+      return new ArchipelagoError('no-space', `${context}: no space left`, {
+        cause: error,
+        hint: 'free space in the store; writes go on by themselves',
+      });
     }
     const code: ErrorCode = errno === undefined ? 'internal' : 'io-error';
     return new ArchipelagoError(code, `${context}: ${text}`, { cause: error });

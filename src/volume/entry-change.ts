@@ -27,7 +27,7 @@ export interface ChangingVolume {
 const ZEROS = new Uint8Array(1 << 20);
 
 /** True when all bytes are zero. Costs next to nothing where the first is not. */
-export function isZero(data: Uint8Array): boolean {
+function isZero(data: Uint8Array): boolean {
   for (let at = 0; at < data.byteLength; at += ZEROS.byteLength) {
     const piece = data.subarray(at, at + ZEROS.byteLength);
     if (Buffer.compare(piece, ZEROS.subarray(0, piece.byteLength)) !== 0) return false;

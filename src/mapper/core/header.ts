@@ -22,7 +22,7 @@
 import { ArchipelagoError, assert, crc32, type Epoch, type Generation, type VolumeId, viewOf, writeCounter } from '../../base/index.ts';
 import type { PageRef, VolumeHeader } from './types.ts';
 
-export const HEADER_VERSION = 1;
+const HEADER_VERSION = 1;
 const MAGIC = 0x41725668;
 const LISTS_AT = 96;
 const CHECKSUM_BYTES = 4;

@@ -67,7 +67,7 @@ export const RECORD_ABSENT = 1;
 export const RECORD_PLAIN = 2;
 export const RECORD_LAYERED = 3;
 export const RECORD_TRUNCATE = 4;
-export const RECORD_NAMING = 5;
+const RECORD_NAMING = 5;
 /** Bytes of a record by its kind; a kind without an entry is of a newer version. */
 export const RECORD_BYTES: readonly (number | undefined)[] = [undefined, 9, 17, 33, 9, 10];
 const RECORD_BYTES_MAX = 33;
@@ -98,7 +98,7 @@ export interface SegmentIdentity {
   readonly predecessor: JournalTail | null;
 }
 
-export function encodeSegmentHeader(identity: SegmentIdentity): Uint8Array {
+function encodeSegmentHeader(identity: SegmentIdentity): Uint8Array {
   const { predecessor, segment } = identity;
   assert(predecessor === null || (predecessor.segment < segment && predecessor.length > 0), 'a predecessor comes before');
   const bootId = new TextEncoder().encode(identity.bootId);

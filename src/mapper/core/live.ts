@@ -42,10 +42,10 @@ export function firstLiveState(generation: Generation): LiveState {
 }
 
 /** Pages of each generation are numbered from here. */
-export const FIRST_PAGE_SEQUENCE = 1;
+const FIRST_PAGE_SEQUENCE = 1;
 
 /** `generations` with one more, ascending. */
-export function withGeneration(generations: readonly Generation[], generation: Generation): readonly Generation[] {
+function withGeneration(generations: readonly Generation[], generation: Generation): readonly Generation[] {
   if (generations.includes(generation)) return generations;
   return [...generations, generation].sort((a, b) => a - b);
 }

@@ -33,7 +33,7 @@ import { ArchipelagoError, assert, crc32, type Generation, viewOf, writeCounter 
 import { LAYERED, LEAF_FANOUT, Leaf } from './leaf.ts';
 import type { PageRef } from './types.ts';
 
-export const PAGE_VERSION = 1;
+const PAGE_VERSION = 1;
 export const INNER_FANOUT = 256;
 /** Level 4 reaches 2^42 blocks: 2^64 bytes in blocks of 4 MiB, 256 PiB in blocks of 64 KiB. */
 export const MAX_LEVEL = 4;
@@ -98,7 +98,7 @@ export function samePage(a: PageRef | null, b: PageRef | null): boolean {
 }
 
 /** A page's name for people. */
-export function pageName(ref: PageRef): string {
+function pageName(ref: PageRef): string {
   return `map page ${ref.generation.toString(16)}.${ref.sequence.toString(16)}`;
 }
 

@@ -1,3 +1,3 @@
-export { propose, type Proposer } from './client.ts';
+export { propose } from './client.ts';
 export { checkBlockSize, checkLabels, checkSize, checkVolumeName } from './names.ts';
 export { Registry } from './registry.ts';
