@@ -6,4 +6,3 @@ export { AdminClient } from './http/client.ts';
 export { checkSocketPath, type TcpListen } from './http/listeners.ts';
 export { blockSizeProblem, nameProblem, sizeProblem } from './http/names.ts';
 export { type HttpServer, type HttpServerOptions, startHttpServer } from './http/server.ts';
-export { NbdServer } from './nbd/server.ts';

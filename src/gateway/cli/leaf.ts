@@ -71,7 +71,7 @@ export function addLeaf<O extends object>(parent: Command, session: Session, lea
   }
   command.addHelpOption(new Option('-h, --help', 'show this help').helpGroup(COMMON));
   command.helpCommand(false);
-  const examples = leaf.examples.map((example) => `  ${example.includes('archipelago ') ? '' : 'archipelago '}${example}`).join('\n');
+  const examples = leaf.examples.map((example) => `  ${/(^|\| )archipelago /.test(example) ? '' : 'archipelago '}${example}`).join('\n');
   command.addHelpText('after', `\nExamples:\n${examples}`);
   command.action(async () => {
     const options = command.optsWithGlobals() as O & GlobalOptions;

@@ -4,7 +4,7 @@
  */
 import { ArchipelagoError, type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
 import { type BlockStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
-import { NbdServer } from '../../gateway/index.ts';
+import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
 import { Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
