@@ -4,11 +4,12 @@ import { fileURLToPath } from 'node:url';
 import { type CliHandlers, runCli } from '../gateway/index.ts';
 import { systemClock } from './clock.ts';
 import type { Executable } from './cluster/commands.ts';
+import { CONTROL_NODE_FLAGS } from './runtime.ts';
 
 const executable: Executable = {
   clock: systemClock,
   // The launcher, not this file: in a published package this file has another name.
-  command: [process.execPath, fileURLToPath(new URL('../../bin/archipelago.js', import.meta.url))],
+  command: [process.execPath, ...CONTROL_NODE_FLAGS, fileURLToPath(new URL('../../bin/archipelago.js', import.meta.url))],
   async makeIdentity(path) {
     // Brings libp2p's keys along, which only a first `up` needs.
     const { loadOrCreateIdentity } = await import('../net/index.ts');

@@ -9,6 +9,7 @@ import { extname } from 'node:path';
 import { ArchipelagoError, type Clock, type Log } from '../../base/index.ts';
 import { Channel } from '../channel.ts';
 import { identityOf, isRunning, type ProcessIdentity, readPidFile, signalProcess, writePidFile } from '../cluster/processes.ts';
+import { DATA_NODE_FLAGS } from '../runtime.ts';
 
 const POLL_MS = 10;
 /** Pause before a data process that died at its start is tried again; it doubles up to the second one. */
@@ -75,7 +76,7 @@ export class DataChild {
     const startedMs = this.options.clock.nowMs();
     const entry = new URL(`../data/main${extname(import.meta.url)}`, import.meta.url);
     const cache = module.getCompileCacheDir?.();
-    const child = fork(entry, [], { env: { ...process.env, ...(cache ? { NODE_COMPILE_CACHE: cache } : {}) } });
+    const child = fork(entry, [], { execArgv: [...DATA_NODE_FLAGS], env: { ...process.env, ...(cache ? { NODE_COMPILE_CACHE: cache } : {}) } });
     this.child = child;
     const identity = child.pid === undefined ? null : identityOf(child.pid);
     if (identity) writePidFile(this.options.pidFile, identity);

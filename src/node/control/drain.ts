@@ -41,7 +41,8 @@ export async function drain({ child, targets, clock, log }: DrainOptions): Promi
   return moved;
 }
 
-function withTimeout(work: Promise<unknown>, timeoutMs: number, clock: Clock): Promise<void> {
+/** Rejects with `timeout` when the work takes longer; it goes on all the same. */
+export function withTimeout(work: Promise<unknown>, timeoutMs: number, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = clock.setTimer(Math.max(1, timeoutMs), () => reject(new ArchipelagoError('timeout', 'took too long')));
     work.then(() => resolve(), reject).finally(() => timer.cancel());

@@ -28,13 +28,16 @@ import {
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
 import { ClusterLinks, type Member } from './cluster-links.ts';
 import { DataChild } from './data-child.ts';
-import { drain } from './drain.ts';
+import { drain, withTimeout } from './drain.ts';
 import { proposeUntilKnown } from './proposing.ts';
 
 /** How long a stop waits for other nodes that are stopping too. */
 const DRAIN_WAIT_MS = 15_000;
 const DRAIN_POLL_MS = 20;
 const DRAIN_POLL_TIMEOUT_MS = 1000;
+
+/** How long one step of a clean stop may take. */
+const STOP_STEP_TIMEOUT_MS = 5000;
 
 type DrainState = 'serving' | 'draining' | 'drained';
 
@@ -267,14 +270,24 @@ class ControlProcess {
   async stop(): Promise<void> {
     if (this.ready) {
       this.drainState = 'draining';
+      await this.lastRequest('stopClients', 'clients were cut off');
       await this.drain();
       this.drainState = 'drained';
       await this.whenOthersDrained();
-      await this.child.request('stopClients', {}).catch((error: unknown) => this.log.warn({ error: String(error) }, 'clients were cut off'));
+      await this.lastRequest('close', 'the data process is ended as it is');
     }
     await this.child.stop();
     await this.http.close();
     await this.raft.stop();
     await this.links.stop();
+  }
+
+  /** A request whose failure stops nothing: what is held for want of an owner or a quorum may take longer than anybody waits. */
+  private async lastRequest(method: string, otherwise: string): Promise<void> {
+    try {
+      await withTimeout(this.child.request(method, {}), STOP_STEP_TIMEOUT_MS, systemClock);
+    } catch (error) {
+      this.log.warn({ error: String(error) }, otherwise);
+    }
   }
 }

@@ -64,6 +64,7 @@ const channel = new Channel(process, {
   owned: () => data().volumes.owned(),
   release: (parameters) => data().volumes.release((parameters as DataRequests['own']).id),
   stopClients: () => stopClients(),
+  close: () => close(),
 });
 
 // A control process that ends takes this one along, however it ended: nobody would renew leases or pass commands on.
@@ -126,10 +127,17 @@ function adoptNotice(notice: RegistryNotice): void {
   else data().peers.update(notice.node);
 }
 
-/** The last step of a clean stop: what clients have under way ends, and nothing new comes in. */
+/**
+ * The first step of a clean stop: what clients have under way ends, and nothing new comes in. As long as a client is attached here, this
+ * process would take back every volume that is given away.
+ */
 async function stopClients(): Promise<void> {
-  const { servers, net, store } = data();
-  await Promise.all(servers.map((server) => server.close()));
+  await Promise.all(data().servers.map((server) => server.close()));
+}
+
+/** The last step of a clean stop. */
+async function close(): Promise<void> {
+  const { net, store } = data();
   await net.stop();
   await store.close();
 }
