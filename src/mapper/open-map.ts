@@ -315,6 +315,8 @@ export class OpenMap implements StoreWaiter {
       await this.appendMark(writer, covered);
       if (writer !== this.writer) continue;
       await this.syncOrStop(() => this.store.syncJournal());
+      // Behind the mark, in what is now the segment before, may be frames that it does not cover.
+      if (writer !== this.writer) return;
       this.markedFrames = Math.max(this.markedFrames, covered);
       this.unmarkedBefore = false;
       return;

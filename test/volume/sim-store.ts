@@ -1,0 +1,531 @@
+/**
+ * A store that answers late and in any order, fails as it is told, and dies: with its process, when what was under way lands wholly, in
+ * part or not at all, or with the power, when each unsynced sector, creation and removal is kept or dropped. The disk survives the store.
+ *
+ * A volume's log is kept as the file driver keeps it: each epoch has its own, a copy of the one before that is trusted only under the boot
+ * that made it, until the first sync settles it. Objects have no fence.
+ */
+import { ArchipelagoError, type Epoch, type Generation, Prng, type VolumeId } from '../../src/base/index.ts';
+import { objectExists, objectMissing, pageMissing, storeClosed, superseded } from '../../src/blocker/answers.ts';
+import type {
+  BlockObject,
+  BlockStore,
+  ObjectName,
+  StoreStatus,
+  StoreWaiter,
+  Takeover,
+  VolumeStore,
+  WritableBlockObject,
+} from '../../src/blocker/store.ts';
+import { SECTOR, SimFile } from './sim-file.ts';
+
+interface SimLog {
+  readonly boot: number;
+  settled: boolean;
+  header: Uint8Array | null;
+  readonly segments: Map<number, SimFile>;
+  /** Removed, and perhaps back after a power failure. */
+  readonly removed: Map<number, SimFile>;
+  /** Somebody who died may have left anything unsynced. */
+  unsynced: boolean;
+}
+
+/** What outlives every process. */
+export class SimDisk {
+  readonly objects = new Map<string, SimFile>();
+  readonly pages = new Map<string, SimFile>();
+  readonly logs = new Map<VolumeId, Map<number, SimLog>>();
+  boot = 1;
+
+  /** The power fails, after the processes have died. */
+  losePower(prng: Prng): void {
+    this.boot++;
+    for (const files of [this.objects, this.pages]) for (const [name, file] of files) if (!file.losePower(prng)) files.delete(name);
+    for (const logs of this.logs.values()) {
+      for (const [epoch, log] of logs) {
+        if (!log.settled) {
+          logs.delete(epoch);
+          continue;
+        }
+        for (const [number, file] of log.removed) if (file.linked && prng.chance(0.3)) log.segments.set(number, file);
+        log.removed.clear();
+        for (const [number, file] of log.segments) if (!file.losePower(prng)) log.segments.delete(number);
+        log.unsynced = false;
+      }
+    }
+  }
+
+  writeBack(prng: Prng): void {
+    const files = [...this.objects.values(), ...this.pages.values()];
+    for (const logs of this.logs.values()) for (const log of logs.values()) if (log.settled) files.push(...log.segments.values());
+    for (const file of files) if (file.isDirty && prng.chance(0.3)) file.writeBack(prng);
+  }
+}
+
+export interface SimFaults {
+  /** Of creations, writes, appends, pages and headers. */
+  noSpace: number;
+  /** Of the same and of reads. */
+  ioError: number;
+  /** Of syncs. */
+  syncError: number;
+}
+
+interface Operation {
+  readonly run: () => void;
+  /** How it lands when its process dies before it ends. */
+  readonly die: () => void;
+}
+
+const NOTHING = (): void => undefined;
+
+export class SimStore implements BlockStore {
+  readonly kind = 'file';
+  readonly disk: SimDisk;
+  readonly prng: Prng;
+  readonly faults: SimFaults = { noSpace: 0, ioError: 0, syncError: 0 };
+  /** How often an operation is done at once. */
+  atOnce = 0.3;
+  dead = false;
+  /** Operations done, for the curious. */
+  operations = 0;
+  private readonly underWay: Operation[] = [];
+
+  constructor(disk: SimDisk, seed: number) {
+    this.disk = disk;
+    this.prng = new Prng(seed);
+  }
+
+  get busy(): boolean {
+    return this.underWay.length > 0;
+  }
+
+  /** Completes one operation that is under way, any of them. */
+  step(): boolean {
+    const { underWay } = this;
+    if (underWay.length === 0) return false;
+    const at = this.prng.below(underWay.length);
+    const operation = underWay[at] as Operation;
+    underWay[at] = underWay.at(-1) as Operation;
+    underWay.pop();
+    operation.run();
+    return true;
+  }
+
+  /** The process dies: nothing is answered any more. */
+  die(): void {
+    this.dead = true;
+    for (const { die } of this.underWay) die();
+    this.underWay.length = 0;
+  }
+
+  start(operation: Operation): void {
+    if (!this.dead) this.underWay.push(operation);
+  }
+
+  promise<Result>(operation: () => Result, die: () => void = NOTHING): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      const run = () => {
+        try {
+          this.operations++;
+          resolve(operation());
+        } catch (error) {
+          reject(error);
+        }
+      };
+      if (!this.dead && this.prng.chance(this.atOnce)) run();
+      else this.start({ run, die });
+    });
+  }
+
+  fault(kind: 'change' | 'read'): ArchipelagoError | null {
+    if (kind === 'change' && this.prng.chance(this.faults.noSpace)) return new ArchipelagoError('no-space', 'simulated: no space');
+    if (this.prng.chance(this.faults.ioError)) return new ArchipelagoError('io-error', 'simulated: I/O error');
+    return null;
+  }
+
+  /** Writes some of the sectors. */
+  landPartly(file: SimFile, offset: number, data: Uint8Array): void {
+    for (let at = 0; at < data.byteLength; ) {
+      const to = Math.min(data.byteLength, at + SECTOR - ((offset + at) % SECTOR));
+      if (this.prng.chance(0.5)) file.write(offset + at, data.subarray(at, to));
+      at = to;
+    }
+  }
+
+  takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
+    return this.promise(() => {
+      let logs = this.disk.logs.get(volume);
+      if (logs === undefined) {
+        logs = new Map();
+        this.disk.logs.set(volume, logs);
+      }
+      const newest = Math.max(0, ...logs.keys());
+      if (newest > epoch) throw superseded(volume, epoch, newest);
+      const { boot } = this.disk;
+      const source = this.trusted(volume);
+      const unsynced = source !== undefined && source[1].boot === boot && (source[1].unsynced || !clean);
+      let log = source?.[0] === epoch ? source[1] : null;
+      if (log === null) {
+        const segments = new Map(Array.from(source?.[1].segments ?? [], ([number, file]) => [number, file.copy()]));
+        log = { boot, settled: false, header: source?.[1].header ?? null, segments, removed: new Map(), unsynced };
+        logs.set(epoch, log);
+      } else log.unsynced ||= unsynced;
+      const segments = Array.from(log.segments, ([number, file]) => ({ number, bytes: file.bytes() })).sort((a, b) => a.number - b.number);
+      return { store: new SimVolumeStore(this, volume, epoch, log, logs), header: log.header?.slice() ?? null, segments };
+    });
+  }
+
+  immutableObject(generation: Generation, index: number): BlockObject {
+    return new SimObject(this, null, generation, index);
+  }
+
+  readPage(generation: Generation, sequence: number): Promise<Uint8Array> {
+    return this.promise(() => {
+      const error = this.fault('read');
+      if (error) throw error;
+      const page = this.disk.pages.get(`${generation}/${sequence}`);
+      if (page === undefined) throw pageMissing(generation, sequence);
+      return page.bytes();
+    });
+  }
+
+  readHeader(volume: VolumeId): Promise<Uint8Array | null> {
+    return this.promise(() => this.trusted(volume)?.[1].header?.slice() ?? null);
+  }
+
+  /** The log that the next owner goes on from. */
+  private trusted(volume: VolumeId): [number, SimLog] | undefined {
+    return [...(this.disk.logs.get(volume) ?? [])].sort(([a], [b]) => b - a).find(([, log]) => log.settled || log.boot === this.disk.boot);
+  }
+
+  removeLog(volume: VolumeId): Promise<void> {
+    return this.promise(() => void this.disk.logs.delete(volume));
+  }
+
+  objectExists({ generation, index }: ObjectName): Promise<boolean> {
+    return this.promise(() => this.disk.objects.has(`${generation}/${index}`));
+  }
+
+  status(): Promise<StoreStatus> {
+    return Promise.resolve({ kind: 'file', location: 'simulated', usedBytes: 0, availableBytes: null });
+  }
+
+  async close(): Promise<void> {}
+}
+
+class SimVolumeStore implements VolumeStore {
+  readonly volume: VolumeId;
+  readonly epoch: Epoch;
+  readonly store: SimStore;
+  readonly dirtyObjects = new Map<string, ObjectName>();
+  private readonly dirtyPages = new Set<string>();
+  private readonly log: SimLog;
+  private readonly logs: Map<number, SimLog>;
+  private failure: ArchipelagoError | null = null;
+  private appending = false;
+
+  constructor(store: SimStore, volume: VolumeId, epoch: Epoch, log: SimLog, logs: Map<number, SimLog>) {
+    this.store = store;
+    this.volume = volume;
+    this.epoch = epoch;
+    this.log = log;
+    this.logs = logs;
+  }
+
+  object(generation: Generation, index: number): WritableBlockObject {
+    return new SimObject(this.store, this, generation, index);
+  }
+
+  /** A data-path operation. `land` does it; `part` does some of it. */
+  submit(waiter: StoreWaiter, kind: 'change' | 'read', land: () => ArchipelagoError | null, part: () => void): boolean {
+    const { store } = this;
+    const run = (): ArchipelagoError | null => {
+      store.operations++;
+      const error = this.failure ?? store.fault(kind);
+      if (error === null) return land();
+      if (error !== this.failure) part();
+      return error;
+    };
+    if (!store.dead && this.failure === null && store.prng.chance(store.atOnce)) {
+      const error = run();
+      if (error === null) return true;
+      store.start({ run: () => waiter.storeDone(error), die: NOTHING });
+      return false;
+    }
+    const die = () => {
+      const lot = store.prng.below(3);
+      if (lot === 0) land();
+      else if (lot === 1) part();
+    };
+    store.start({ run: () => waiter.storeDone(run()), die });
+    return false;
+  }
+
+  appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean {
+    if (this.appending) throw new Error('journal appends of one volume are made one at a time');
+    this.appending = true;
+    const file = (): SimFile => {
+      let found = this.log.segments.get(segment);
+      if (found === undefined) {
+        found = new SimFile();
+        this.log.segments.set(segment, found);
+      }
+      if (found.length < position) throw new Error('a journal append leaves no gap');
+      found.truncate(position);
+      return found;
+    };
+    const land = () => {
+      file().write(position, bytes);
+      return null;
+    };
+    const ended = {
+      storeDone: (error: ArchipelagoError | null) => {
+        this.appending = false;
+        waiter.storeDone(error);
+      },
+    };
+    const done = this.submit(ended, 'change', land, () => {
+      const to = this.store.prng.below(bytes.byteLength + 1);
+      file().write(position, bytes.subarray(0, to));
+    });
+    if (done) this.appending = false;
+    return done;
+  }
+
+  dropSegments(segment: number): Promise<void> {
+    return this.promise(() => {
+      for (const [number, file] of this.log.segments) {
+        if (number >= segment) continue;
+        this.log.segments.delete(number);
+        this.log.removed.set(number, file);
+      }
+    });
+  }
+
+  writeHeader(bytes: Uint8Array): Promise<void> {
+    const copy = bytes.slice();
+    const land = () => {
+      this.settle();
+      this.log.header = copy;
+    };
+    const die = () => {
+      if (this.store.prng.chance(0.5)) land();
+    };
+    return this.promise(() => {
+      const error = this.store.fault('change');
+      if (error?.code === 'io-error') {
+        die();
+        this.failure = error;
+      }
+      if (error) throw error;
+      land();
+    }, die);
+  }
+
+  writePage(generation: Generation, sequence: number, bytes: Uint8Array): Promise<void> {
+    const name = `${generation}/${sequence}`;
+    const copy = bytes.slice();
+    const write = (part: boolean) => {
+      const { pages } = this.store.disk;
+      let file = pages.get(name);
+      if (file === undefined) {
+        file = new SimFile();
+        pages.set(name, file);
+      } else if (writtenPages.get(file) !== undefined && Buffer.compare(writtenPages.get(file) as Uint8Array, copy) !== 0) {
+        throw new Error(`page ${name} is written twice with different bytes`);
+      }
+      writtenPages.set(file, copy);
+      this.dirtyPages.add(name);
+      if (part) this.store.landPartly(file, 0, copy);
+      else file.write(0, copy);
+    };
+    return this.promise(
+      () => {
+        const error = this.store.fault('change');
+        if (error) {
+          write(true);
+          throw error;
+        }
+        write(false);
+      },
+      () => {
+        if (this.store.prng.chance(0.7)) write(this.store.prng.chance(0.5));
+      },
+    );
+  }
+
+  sync(): Promise<void> {
+    const { disk } = this.store;
+    const unsynced = this.log.unsynced;
+    const files: SimFile[] = [];
+    if (unsynced) files.push(...disk.objects.values(), ...disk.pages.values());
+    for (const name of this.dirtyObjects.keys()) files.push(...[disk.objects.get(name)].filter((file) => file !== undefined));
+    for (const name of this.dirtyPages) files.push(...[disk.pages.get(name)].filter((file) => file !== undefined));
+    files.push(...this.log.segments.values());
+    return this.finishSync(files, () => {
+      for (const [name] of this.dirtyObjects) if (!disk.objects.get(name)?.isDirty) this.dirtyObjects.delete(name);
+      for (const name of this.dirtyPages) if (!disk.pages.get(name)?.isDirty) this.dirtyPages.delete(name);
+      if (unsynced) this.log.unsynced = false;
+    });
+  }
+
+  syncJournal(): Promise<void> {
+    return this.finishSync([...this.log.segments.values()], NOTHING);
+  }
+
+  private finishSync(files: readonly SimFile[], then: () => void): Promise<void> {
+    const captured = files.filter((file) => file.isDirty).map((file) => file.capture());
+    return this.promise(() => {
+      if (this.store.prng.chance(this.store.faults.syncError)) {
+        for (const done of captured) if (this.store.prng.chance(0.5)) done();
+        this.failure = new ArchipelagoError('io-error', 'simulated: sync failed');
+        throw this.failure;
+      }
+      this.settle();
+      for (const done of captured) done();
+      then();
+    });
+  }
+
+  unsynced(): ObjectName[] {
+    return [...this.dirtyObjects.values()];
+  }
+
+  adoptUnsynced(names: readonly ObjectName[]): void {
+    for (const { generation, index } of names) this.dirtyObjects.set(`${generation}/${index}`, { generation, index });
+  }
+
+  async close(): Promise<void> {
+    this.failure ??= storeClosed('the volume store');
+  }
+
+  /** What takes over was copied: durable from the first sync on, and the logs before are gone. */
+  private settle(): void {
+    if (this.log.settled) return;
+    for (const file of this.log.segments.values()) file.capture()();
+    this.log.settled = true;
+    for (const epoch of this.logs.keys()) if (epoch < this.epoch) this.logs.delete(epoch);
+  }
+
+  private promise(operation: () => void, die: () => void = NOTHING): Promise<void> {
+    return this.store.promise(() => {
+      if (this.failure) throw this.failure;
+      operation();
+    }, die);
+  }
+}
+
+const writtenPages = new WeakMap<SimFile, Uint8Array>();
+
+class SimObject implements WritableBlockObject {
+  readonly generation: Generation;
+  readonly index: number;
+  private readonly store: SimStore;
+  private readonly volume: SimVolumeStore | null;
+  private readonly name: string;
+  private released = false;
+
+  constructor(store: SimStore, volume: SimVolumeStore | null, generation: Generation, index: number) {
+    this.store = store;
+    this.volume = volume;
+    this.generation = generation;
+    this.index = index;
+    this.name = `${generation}/${index}`;
+  }
+
+  release(): void {
+    if (this.released) throw new Error('a handle is released once');
+    this.released = true;
+  }
+
+  read(offset: number, into: Uint8Array, waiter: StoreWaiter): boolean {
+    const land = () => {
+      const file = this.file();
+      if (file === undefined) return objectMissing(this.generation, this.index);
+      file.read(offset, into);
+      return null;
+    };
+    if (this.volume !== null) return this.volume.submit(waiter, 'read', land, NOTHING);
+    this.checkUse();
+    this.store.start({ run: () => waiter.storeDone(this.store.fault('read') ?? land()), die: NOTHING });
+    return false;
+  }
+
+  create(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean {
+    const make = (): SimFile => {
+      const file = new SimFile();
+      this.store.disk.objects.set(this.name, file);
+      this.changed();
+      return file;
+    };
+    const land = () => {
+      if (this.file() !== undefined) return objectExists(this.generation, this.index);
+      make().write(offset, data);
+      return null;
+    };
+    const part = () => {
+      if (this.file() === undefined && this.store.prng.chance(0.7)) this.store.landPartly(make(), offset, data);
+    };
+    return this.writer().submit(waiter, 'change', land, part);
+  }
+
+  write(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean {
+    const change = (by: (file: SimFile) => void) => () => {
+      const file = this.file();
+      if (file === undefined) return objectMissing(this.generation, this.index);
+      by(file);
+      this.changed();
+      return null;
+    };
+    const part = change((file) => this.store.landPartly(file, offset, data));
+    const land = change((file) => file.write(offset, data));
+    return this.writer().submit(waiter, 'change', land, part);
+  }
+
+  zero(offset: number, length: number, waiter: StoreWaiter): boolean {
+    const land = () => {
+      const file = this.file();
+      if (file === undefined) return objectMissing(this.generation, this.index);
+      file.zero(offset, length);
+      this.changed();
+      return null;
+    };
+    const part = () => {
+      const file = this.file();
+      if (file === undefined) return;
+      const end = Math.min(offset + length, file.length);
+      for (let at = offset; at < end; at = (Math.floor(at / SECTOR) + 1) * SECTOR) {
+        if (this.store.prng.chance(0.5)) file.zero(at, Math.min(end, (Math.floor(at / SECTOR) + 1) * SECTOR) - at);
+      }
+      this.changed();
+    };
+    return this.writer().submit(waiter, 'change', land, part);
+  }
+
+  remove(waiter: StoreWaiter): boolean {
+    const land = () => {
+      this.store.disk.objects.delete(this.name);
+      return null;
+    };
+    return this.writer().submit(waiter, 'change', land, NOTHING);
+  }
+
+  private file(): SimFile | undefined {
+    return this.store.disk.objects.get(this.name);
+  }
+
+  private changed(): void {
+    this.volume?.dirtyObjects.set(this.name, { generation: this.generation, index: this.index });
+  }
+
+  private writer(): SimVolumeStore {
+    this.checkUse();
+    if (this.volume === null) throw new Error('an object is changed through its owner');
+    return this.volume;
+  }
+
+  private checkUse(): void {
+    if (this.released) throw new Error('a handle is not used after its release');
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What a naive disk would hold. For each sector it keeps the writes that may still be seen: a write is out of the question once another one,
+ * which began after it had ended, is known to have taken effect; after a power failure, once another one like that is known to be durable.
+ * A write that failed, or whose process died, may have taken effect or not.
+ */
+export const SECTOR_BYTES = 512;
+const NEVER = Number.POSITIVE_INFINITY;
+
+interface Candidate {
+  /** Zero: the sector reads as zeros. */
+  readonly id: number;
+  readonly start: number;
+  end: number;
+  /** From when on it is known to have taken effect. */
+  visibleBy: number;
+  durable: boolean;
+  /** Another value was seen when nothing was under way. */
+  hidden: boolean;
+}
+
+/** A write or zero under way. */
+export interface PendingChange {
+  readonly first: number;
+  readonly candidates: Candidate[];
+}
+
+export class Violation extends Error {
+  override readonly name = 'Violation';
+}
+
+/** Fills a sector's bytes with what only this write to this sector has. */
+export function fillSector(words: Uint32Array, at: number, id: number, sector: number): void {
+  const from = at * (SECTOR_BYTES / 4);
+  for (let word = 0; word < SECTOR_BYTES / 4; word += 2) {
+    words[from + word] = id;
+    words[from + word + 1] = id === 0 ? 0 : sector;
+  }
+}
+
+/** The write that a sector shows. Throws where it shows two, or another sector. */
+export function sectorId(words: Uint32Array, at: number, sector: number): number {
+  const from = at * (SECTOR_BYTES / 4);
+  const id = words[from] as number;
+  for (let word = 0; word < SECTOR_BYTES / 4; word += 2) {
+    const [found, place] = [words[from + word], words[from + word + 1]];
+    if (found !== id) throw new Violation(`sector ${sector} is torn: it shows writes ${id} and ${found}`);
+    if (place !== (id === 0 ? 0 : sector)) throw new Violation(`sector ${sector} shows what write ${id} put into sector ${place}`);
+  }
+  return id;
+}
+
+export class Twin {
+  private time = 0;
+  private readonly sectors = new Map<number, Candidate[]>();
+  /** Answered and not flushed. */
+  private unflushed: Candidate[] = [];
+  private readonly pending = new Set<PendingChange>();
+
+  now(): number {
+    return ++this.time;
+  }
+
+  beginChange(first: number, count: number, id: number): PendingChange {
+    const start = this.now();
+    const candidates: Candidate[] = [];
+    for (let sector = first; sector < first + count; sector++) {
+      const candidate = { id, start, end: NEVER, visibleBy: NEVER, durable: false, hidden: false };
+      candidates.push(candidate);
+      this.list(sector).push(candidate);
+    }
+    const change = { first, candidates };
+    this.pending.add(change);
+    return change;
+  }
+
+  endChange(change: PendingChange, succeeded: boolean, durable: boolean): void {
+    const now = this.now();
+    this.pending.delete(change);
+    change.candidates.forEach((candidate, place) => {
+      candidate.end = now;
+      if (succeeded) candidate.visibleBy = Math.min(candidate.visibleBy, now);
+      if (succeeded && !durable) this.unflushed.push(candidate);
+      if (succeeded && durable) {
+        candidate.durable = true;
+        this.prune(change.first + place);
+      }
+    });
+  }
+
+  /** Checks what a read that began at `start` has found. */
+  checkRead(first: number, words: Uint32Array, start: number): void {
+    const now = this.now();
+    for (let place = 0; place * (SECTOR_BYTES / 4) < words.length; place++) {
+      const sector = first + place;
+      const id = sectorId(words, place, sector);
+      const list = this.list(sector);
+      const seen = this.visible(list, start).find((candidate) => candidate.id === id);
+      if (seen === undefined) throw new Violation(`sector ${sector} shows write ${id} ${this.describe(sector)} at ${start}`);
+      seen.visibleBy = Math.min(seen.visibleBy, now);
+    }
+  }
+
+  endFlush(start: number): void {
+    const rest: Candidate[] = [];
+    for (const candidate of this.unflushed) {
+      if (candidate.end < start) candidate.durable = true;
+      else rest.push(candidate);
+    }
+    this.unflushed = rest;
+    for (const sector of this.sectors.keys()) this.prune(sector);
+  }
+
+  /** Nothing of what is under way will happen later. */
+  processDied(): void {
+    for (const change of [...this.pending]) this.endChange(change, false, false);
+  }
+
+  /**
+   * Takes what a sector shows while nothing is under way, after the process (or the power) has died, for what it holds from here on.
+   */
+  settle(first: number, words: Uint32Array, powerFailed: boolean): void {
+    const now = this.now();
+    for (let place = 0; place * (SECTOR_BYTES / 4) < words.length; place++) {
+      const sector = first + place;
+      const id = sectorId(words, place, sector);
+      const list = this.list(sector);
+      const possible = powerFailed ? this.surviving(list) : this.visible(list, now);
+      const seen = possible.find((candidate) => candidate.id === id);
+      const after = powerFailed ? 'a power failure' : 'the death of a process';
+      if (seen === undefined) throw new Violation(`after ${after} sector ${sector} shows write ${id} ${this.describe(sector)}`);
+      if (powerFailed) {
+        this.sectors.set(sector, [{ id, start: -1, end: now, visibleBy: now, durable: true, hidden: false }]);
+        continue;
+      }
+      for (const other of list) other.hidden = other !== seen;
+      if (seen.visibleBy === NEVER) this.unflushed.push(seen);
+      seen.visibleBy = Math.min(seen.visibleBy, now);
+    }
+    if (powerFailed) this.unflushed = [];
+  }
+
+  /** What each sector may show now that nothing is under way. */
+  possibleNow(sectors: Iterable<number>): Map<number, number[]> {
+    const now = this.now();
+    const possible = new Map<number, number[]>();
+    for (const sector of sectors)
+      possible.set(
+        sector,
+        Array.from(this.visible(this.list(sector), now), ({ id }) => id),
+      );
+    return possible;
+  }
+
+  /** A disk that holds `values`, durably. */
+  static of(values: ReadonlyMap<number, number>): Twin {
+    const twin = new Twin();
+    const time = twin.now();
+    for (const [sector, id] of values) {
+      if (id !== 0) twin.sectors.set(sector, [{ id, start: -1, end: time, visibleBy: time, durable: true, hidden: false }]);
+    }
+    return twin;
+  }
+
+  private visible(list: readonly Candidate[], start: number): Candidate[] {
+    return list.filter((candidate) => !candidate.hidden && !list.some((other) => other.visibleBy < start && other.start > candidate.end));
+  }
+
+  private surviving(list: readonly Candidate[]): Candidate[] {
+    return list.filter((candidate) => !list.some((other) => other.durable && other.start > candidate.end));
+  }
+
+  private list(sector: number): Candidate[] {
+    let list = this.sectors.get(sector);
+    if (list === undefined) {
+      list = [{ id: 0, start: -1, end: 0, visibleBy: 0, durable: true, hidden: false }];
+      this.sectors.set(sector, list);
+    }
+    return list;
+  }
+
+  /** Drops what neither a read under way nor a power failure can show any more. */
+  private prune(sector: number): void {
+    const list = this.sectors.get(sector);
+    if (list === undefined || list.length < 4) return;
+    let oldest = this.time;
+    for (const change of this.pending) oldest = Math.min(oldest, change.candidates[0]?.start ?? oldest);
+    const margin = oldest - 400;
+    const gone = (candidate: Candidate) => list.some((other) => other.durable && other.visibleBy < margin && other.start > candidate.end);
+    this.sectors.set(
+      sector,
+      list.filter((candidate) => !gone(candidate)),
+    );
+  }
+
+  private describe(sector: number): string {
+    const text = this.list(sector).map(
+      ({ id, start, end, visibleBy, durable, hidden }) =>
+        `${id}[${start}-${end} seen ${visibleBy}${durable ? ' durable' : ''}${hidden ? ' hidden' : ''}]`,
+    );
+    return `of ${text.join(', ')}`;
+  }
+}

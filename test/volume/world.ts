@@ -1,0 +1,457 @@
+/**
+ * Volumes over a simulated disk, without a network: random I/O, flushes, folds, snapshots, clones, handovers, faults, deaths and power
+ * failures, each read compared with the twin. One seed is one history.
+ */
+
+import type { ArchipelagoError } from '../../src/base/index.ts';
+import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
+import { OpenMap, PageCache, PagedTree, type PageRef } from '../../src/mapper/index.ts';
+import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
+import { Lease } from '../../src/volume/lease.ts';
+import { ServedVolume } from '../../src/volume/served-volume.ts';
+import { ManualClock } from '../raft/support/manual-clock.ts';
+import { SimDisk, SimStore } from './sim-store.ts';
+import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
+
+export const BLOCK_BYTES = 64 * 1024;
+const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
+/** The blocks that are used: neighbours, and some that are far away in the map's tree. */
+const USED_BLOCKS = [0, 1, 2, 700, 701, 90_000];
+/** The last block is cut short. */
+const SIZE_BYTES = 90_000 * BLOCK_BYTES + 37 * SECTOR_BYTES;
+const MAX_IN_FLIGHT = 12;
+const MAX_VOLUMES = 4;
+const MAX_SNAPSHOTS = 5;
+
+/** What a planted bug may replace. */
+export interface Hooks {
+  readonly map?: (map: OpenMap) => void;
+  readonly served?: (served: ServedVolume) => void;
+}
+
+export interface WorldOptions {
+  readonly seed: number;
+  readonly steps: number;
+  readonly faults: boolean;
+  readonly hooks?: Hooks;
+}
+
+class WorldIo extends VolumeIo {
+  readonly finished: (error: ArchipelagoError | null) => void;
+
+  constructor(finished: (error: ArchipelagoError | null) => void) {
+    super();
+    this.finished = finished;
+  }
+
+  override done(error: ArchipelagoError | null): void {
+    this.finished(error);
+  }
+}
+
+class Disk {
+  readonly id: VolumeId;
+  readonly initialRoot: PageRef | null;
+  readonly twin: Twin;
+  epoch = 0;
+  map: OpenMap | null = null;
+  served: ServedVolume | null = null;
+  inFlight = 0;
+  maintained = false;
+
+  constructor(id: VolumeId, initialRoot: PageRef | null, twin: Twin) {
+    this.id = id;
+    this.initialRoot = initialRoot;
+    this.twin = twin;
+  }
+}
+
+interface Snapshot {
+  readonly root: PageRef | null;
+  /** Null until it was read for the first time. */
+  values: Map<number, number> | null;
+  readonly possible: Map<number, number[]>;
+}
+
+export class World {
+  readonly disk = new SimDisk();
+  store: SimStore;
+  ios = 0;
+  deaths = 0;
+  powerFailures = 0;
+  snapshotsTaken = 0;
+  private readonly prng: Prng;
+  private readonly options: WorldOptions;
+  private readonly lease: Lease;
+  private cache = new PageCache();
+  private volumes: Disk[] = [];
+  private snapshots: Snapshot[] = [];
+  private generation = 0;
+  private nextWrite = 1;
+  private nextVolume = 1;
+  private life = 0;
+  private failure: unknown = null;
+
+  constructor(options: WorldOptions) {
+    this.options = options;
+    this.prng = new Prng(options.seed);
+    this.store = new SimStore(this.disk, this.prng.next32());
+    this.lease = new Lease(new ManualClock());
+    this.lease.extend(Number.POSITIVE_INFINITY);
+  }
+
+  async run(): Promise<void> {
+    this.addVolume(null, new Twin());
+    for (let step = 0; step < this.options.steps; step++) {
+      await this.oneStep();
+      if (this.failure) throw this.failure;
+    }
+    this.calm();
+    await this.die(true);
+    await this.openAll();
+    for (const snapshot of this.snapshots) await this.checkSnapshot(snapshot);
+  }
+
+  private async oneStep(): Promise<void> {
+    const { prng } = this;
+    if (this.volumes.some(({ served }) => served === null)) await this.openAll();
+    const volume = this.pick(this.volumes);
+    const count = prng.below(4);
+    for (let i = 0; i < count; i++) this.randomIo(volume);
+    for (let i = prng.below(6); i > 0; i--) this.store.step();
+    if (prng.chance(0.02)) this.guard(this.fold(volume));
+    if (prng.chance(0.015)) this.guard(this.snapshot(volume));
+    if (prng.chance(0.01)) this.guard(this.handOver(volume));
+    if (prng.chance(0.01) && this.snapshots.length > 0) await this.checkSnapshot(this.pick(this.snapshots));
+    if (prng.chance(0.01)) this.cloneOne();
+    if (prng.chance(0.03)) this.disk.writeBack(prng);
+    if (prng.chance(0.05)) this.cache.evict(0);
+    if (prng.chance(0.02)) this.changeWeather();
+    if (prng.chance(0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05))) await this.die(prng.chance(0.5));
+    await tick();
+  }
+
+  private changeWeather(): void {
+    const { prng, store } = this;
+    this.calm();
+    store.atOnce = this.pick([0, 0.1, 0.5, 0.95]);
+    if (!this.options.faults || prng.chance(0.6)) return;
+    store.faults.noSpace = this.pick([0, 0.02, 0.3]);
+    store.faults.ioError = this.pick([0, 0, 0.01]);
+    store.faults.syncError = this.pick([0, 0, 0, 0.2]);
+  }
+
+  private calm(): void {
+    const { faults } = this.store;
+    faults.noSpace = 0;
+    faults.ioError = 0;
+    faults.syncError = 0;
+  }
+
+  private pick<Value>(values: readonly Value[]): Value {
+    return values[this.prng.below(values.length)] as Value;
+  }
+
+  private guard(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      this.failure ??= error;
+    });
+  }
+
+  // ---- I/O ----
+
+  private randomIo(volume: Disk): void {
+    const { prng } = this;
+    if (!volume.served?.admits || volume.inFlight >= MAX_IN_FLIGHT) return;
+    const lot = prng.below(100);
+    const kind: IoKind = lot < 35 ? IO_READ : lot < 80 ? IO_WRITE : lot < 91 ? IO_ZERO : IO_FLUSH;
+    if (kind === IO_FLUSH) this.submit(volume, kind, 0, 0, false);
+    else {
+      const [first, count] = this.randomRange();
+      this.submit(volume, kind, first, count, kind !== IO_READ && prng.chance(0.1));
+    }
+  }
+
+  /** In sectors: small ones, whole sub-blocks, whole blocks, and such as reach into the next block. */
+  private randomRange(): [number, number] {
+    const { prng } = this;
+    const block = this.pick(USED_BLOCKS);
+    const endSector = SIZE_BYTES / SECTOR_BYTES;
+    const blockStart = block * BLOCK_SECTORS;
+    const style = prng.below(10);
+    let first = blockStart + prng.below(prng.chance(0.5) ? 8 : BLOCK_SECTORS);
+    let count = 1 + prng.below(5);
+    if (style === 0) [first, count] = [blockStart, BLOCK_SECTORS];
+    else if (style === 1 && (block < 2 || block === 700)) [first, count] = [blockStart + BLOCK_SECTORS - 1 - prng.below(20), 2 + prng.below(40)];
+    else if (style <= 3) [first, count] = [blockStart + 2 * prng.below(BLOCK_SECTORS / 2), 2 * (1 + prng.below(20))];
+    else if (style === 4) count = 1 + prng.below(BLOCK_SECTORS);
+    const limit = USED_BLOCKS.includes(block + 1) ? blockStart + 2 * BLOCK_SECTORS : blockStart + BLOCK_SECTORS;
+    first = Math.min(first, endSector - 1);
+    return [first, Math.min(count, limit - first, endSector - first)];
+  }
+
+  private submit(volume: Disk, kind: IoKind, first: number, count: number, fua: boolean): void {
+    const { twin, served, map } = volume;
+    if (served === null) return;
+    const { life } = this;
+    const words = new Uint32Array((count * SECTOR_BYTES) / 4);
+    const start = twin.now();
+    const failed = map?.failed ?? null;
+    let change: PendingChange | null = null;
+    if (kind === IO_WRITE || kind === IO_ZERO) {
+      // Now and then what is written is all zeros.
+      const id = kind === IO_ZERO || this.prng.chance(0.03) ? 0 : this.nextWrite++;
+      for (let place = 0; place < count; place++) fillSector(words, place, id, first + place);
+      change = twin.beginChange(first, count, id);
+    } else if (kind === IO_READ) words.fill(0xdead);
+    const io = new WorldIo((error) => {
+      // Of a process that has died.
+      if (life !== this.life) return;
+      volume.inFlight--;
+      this.ios++;
+      try {
+        if (change) twin.endChange(change, error === null, error === null && fua);
+        else if (error === null && kind === IO_READ) twin.checkRead(first, words, start);
+        else if (error === null) twin.endFlush(start);
+        if (error === null && failed !== null && (fua || kind === IO_FLUSH)) throw new Violation('a flush succeeds after the volume has failed');
+        if (error !== null && !['no-space', 'io-error'].includes(error.code)) throw error;
+        if (error !== null && !this.options.faults) throw error;
+      } catch (violation) {
+        this.failure ??= violation;
+      }
+    });
+    io.kind = kind;
+    io.offset = first * SECTOR_BYTES;
+    io.length = count * SECTOR_BYTES;
+    io.data = new Uint8Array(words.buffer);
+    io.fua = fua;
+    volume.inFlight++;
+    served.submit(io);
+  }
+
+  // ---- maintenance ----
+
+  private async fold(volume: Disk): Promise<void> {
+    const { life } = this;
+    await volume.map?.fold().catch((error: unknown) => this.expected(error, life));
+  }
+
+  private expected(error: unknown, life = this.life): void {
+    const { code } = error as ArchipelagoError;
+    if (life === this.life && !['no-space', 'io-error'].includes(code)) throw error;
+  }
+
+  /** As `snapshotVolume` does it. */
+  private async snapshot(volume: Disk): Promise<void> {
+    const { served, map } = volume;
+    const { life } = this;
+    if (!served || !map || volume.maintained) return;
+    volume.maintained = true;
+    try {
+      const generation = ++this.generation as Generation;
+      await map.fold();
+      await served.stopAdmitting();
+      const possible = volume.twin.possibleNow(usedSectors());
+      const cut = await map.cut(generation).finally(() => {
+        served.forgetBlocks();
+        served.resumeAdmitting();
+      });
+      await cut.durable;
+      if (life !== this.life) return;
+      this.snapshotsTaken++;
+      const snapshot = { root: cut.root, values: null, possible };
+      this.snapshots.push(snapshot);
+      if (this.snapshots.length > MAX_SNAPSHOTS) this.snapshots.splice(this.prng.below(MAX_SNAPSHOTS), 1);
+    } catch (error) {
+      this.expected(error, life);
+    } finally {
+      volume.maintained = false;
+    }
+  }
+
+  /** As `handOverVolume` does it, to another process of the same host. */
+  private async handOver(volume: Disk): Promise<void> {
+    const { served, map } = volume;
+    const { life } = this;
+    if (!served || !map || volume.maintained) return;
+    volume.maintained = true;
+    try {
+      await map.fold();
+      await served.stopAdmitting();
+      await map.drain();
+      if (map.failed) throw map.failed;
+      const unsynced = map.store.unsynced();
+      const naming = { nextPageSequence: map.pageSequence };
+      served.forgetBlocks();
+      await map.close();
+      if (life !== this.life) return;
+      volume.served = null;
+      volume.map = null;
+      const takeover = await this.store.takeOver(volume.id, ++volume.epoch as Epoch, true);
+      takeover.store.adoptUnsynced(unsynced);
+      await this.serve(volume, takeover, naming);
+    } catch (error) {
+      this.expected(error, life);
+      if (life === this.life && volume.served) volume.served.resumeAdmitting();
+    } finally {
+      volume.maintained = false;
+    }
+  }
+
+  private cloneOne(): void {
+    const known = this.snapshots.filter(({ values }) => values !== null);
+    if (known.length === 0 || this.volumes.length >= MAX_VOLUMES || this.volumes.some(({ maintained }) => maintained)) return;
+    const { root, values } = this.pick(known);
+    this.addVolume(root, Twin.of(values as Map<number, number>));
+  }
+
+  private addVolume(root: PageRef | null, twin: Twin): void {
+    this.volumes.push(new Disk(this.nextVolume++ as VolumeId, root, twin));
+  }
+
+  private async serve(
+    volume: Disk,
+    takeover: Awaited<ReturnType<SimStore['takeOver']>>,
+    naming: Parameters<typeof OpenMap.open>[0]['naming'],
+  ): Promise<void> {
+    const { id, initialRoot } = volume;
+    const epoch = volume.epoch as Epoch;
+    const bootId = `boot ${this.disk.boot}`;
+    const { store: blockStore, cache } = this;
+    const map = await OpenMap.open({ blockStore, takeover, volume: id, epoch, initialRoot, naming, bootId, cache, log: silentLog });
+    this.options.hooks?.map?.(map);
+    const served = new ServedVolume({
+      blockStore,
+      pages: map.pages,
+      owned: { map, epoch, lease: this.lease },
+      sizeBytes: SIZE_BYTES,
+      blockSizeBytes: BLOCK_BYTES,
+    });
+    this.options.hooks?.served?.(served);
+    volume.map = map;
+    volume.served = served;
+  }
+
+  // ---- death ----
+
+  /** The process dies, perhaps with the power. */
+  private async die(power: boolean): Promise<void> {
+    this.store.die();
+    this.life++;
+    if (power) this.powerFailures++;
+    else this.deaths++;
+    if (power) this.disk.losePower(this.prng);
+    const { atOnce } = this.store;
+    this.store = new SimStore(this.disk, this.prng.next32());
+    this.store.atOnce = atOnce;
+    this.cache = new PageCache();
+    for (const volume of this.volumes) {
+      volume.twin.processDied();
+      volume.served = null;
+      volume.map = null;
+      volume.inFlight = 0;
+      volume.maintained = false;
+      if (power) this.powerFailed.add(volume);
+    }
+    this.died = new Set(this.volumes);
+    if (this.volumes.length > 2 && this.prng.chance(0.5)) {
+      const gone = this.volumes.splice(this.prng.below(this.volumes.length), 1)[0] as Disk;
+      this.died.delete(gone);
+    }
+    await tick();
+  }
+
+  private readonly powerFailed = new Set<Disk>();
+  private died = new Set<Disk>();
+
+  private async openAll(): Promise<void> {
+    const faults = { ...this.store.faults };
+    this.calm();
+    for (const volume of this.volumes) {
+      if (volume.served !== null || volume.maintained) continue;
+      await this.pump(
+        (async () => {
+          const takeover = await this.store.takeOver(volume.id, ++volume.epoch as Epoch, false);
+          await this.serve(volume, takeover, { generation: ++this.generation as Generation });
+        })(),
+      );
+      if (this.died.delete(volume)) await this.readAll(volume);
+    }
+    Object.assign(this.store.faults, faults);
+  }
+
+  /** After a death, before anything else is done. */
+  private async readAll(volume: Disk): Promise<void> {
+    const power = this.powerFailed.delete(volume);
+    for (const block of USED_BLOCKS) {
+      const words = await this.readBlock(volume.served as ServedVolume, block);
+      volume.twin.settle(block * BLOCK_SECTORS, words, power);
+    }
+  }
+
+  private async readBlock(served: ServedVolume, block: number): Promise<Uint32Array> {
+    const length = Math.min(BLOCK_BYTES, SIZE_BYTES - block * BLOCK_BYTES);
+    const words = new Uint32Array(length / 4);
+    await this.pump(
+      new Promise<void>((resolve, reject) => {
+        const io = new WorldIo((error) => (error ? reject(error) : resolve()));
+        io.offset = block * BLOCK_BYTES;
+        io.length = length;
+        io.data = new Uint8Array(words.buffer);
+        served.submit(io);
+      }),
+    );
+    return words;
+  }
+
+  private async checkSnapshot(snapshot: Snapshot): Promise<void> {
+    const faults = { ...this.store.faults };
+    this.calm();
+    const { store: blockStore, cache } = this;
+    const pages = new PagedTree(blockStore, snapshot.root, cache);
+    const served = new ServedVolume({ blockStore, pages, owned: null, sizeBytes: SIZE_BYTES, blockSizeBytes: BLOCK_BYTES });
+    const values = new Map<number, number>();
+    for (const block of USED_BLOCKS) {
+      const words = await this.readBlock(served, block);
+      for (let place = 0; place < words.length / (SECTOR_BYTES / 4); place++) {
+        const sector = block * BLOCK_SECTORS + place;
+        const id = sectorId(words, place, sector);
+        if (snapshot.values === null && !snapshot.possible.get(sector)?.includes(id)) {
+          throw new Violation(`a snapshot shows write ${id} in sector ${sector}, not one of ${snapshot.possible.get(sector)}`);
+        }
+        const before = snapshot.values?.get(sector);
+        if (before !== undefined && before !== id) throw new Violation(`sector ${sector} of a snapshot changes from ${before} to ${id}`);
+        values.set(sector, id);
+      }
+    }
+    snapshot.values = values;
+    served.forgetBlocks();
+    Object.assign(this.store.faults, faults);
+  }
+
+  /** Lets the store work until `work` is done. */
+  private async pump(work: Promise<void>): Promise<void> {
+    let ended = false;
+    const end = () => {
+      ended = true;
+    };
+    work.then(end, end);
+    for (let idle = 0; !ended; ) {
+      idle = this.store.step() ? 0 : idle + 1;
+      if (idle > 1000) throw new Violation('work does not end, and the store has nothing to do');
+      if (this.failure) throw this.failure;
+      await tick();
+    }
+    await work;
+  }
+}
+
+function* usedSectors(): IterableIterator<number> {
+  for (const block of USED_BLOCKS) {
+    for (let sector = block * BLOCK_SECTORS; sector < Math.min((block + 1) * BLOCK_SECTORS, SIZE_BYTES / SECTOR_BYTES); sector++) yield sector;
+  }
+}
+
+function tick(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
