@@ -94,6 +94,8 @@ export class OpenMap implements StoreWaiter {
   private pending: Batch = newBatch();
   private appending: Batch | null = null;
   private scheduled = false;
+  /** A fold waits for the end of an append, and no other starts before it has captured the map: under load there would always be one. */
+  private held = false;
   private boundaryWaiters: (() => void)[] = [];
 
   private maintenance: Promise<void> = Promise.resolve();
@@ -173,7 +175,7 @@ export class OpenMap implements StoreWaiter {
   }
 
   private schedule(): void {
-    if (this.scheduled || this.appending) return;
+    if (this.scheduled || this.appending || this.held) return;
     this.scheduled = true;
     queueMicrotask(() => {
       this.scheduled = false;
@@ -360,8 +362,7 @@ export class OpenMap implements StoreWaiter {
     return this.exclusive(async () => {
       this.foldWanted = false;
       await this.finishFold();
-      await this.settle();
-      const captured = this.capture(null);
+      const captured = await this.captureSettled(null);
       this.unfinishedFold = captured;
       await this.finishFold();
       return captured.header.root;
@@ -376,8 +377,7 @@ export class OpenMap implements StoreWaiter {
     return new Promise((resolve, reject) => {
       this.exclusive(async () => {
         await this.finishFold();
-        await this.settle();
-        const fold = this.capture(naming);
+        const fold = await this.captureSettled(naming);
         this.unfinishedFold = fold;
         const durable = this.finishFold();
         resolve({ root: fold.header.root, durable });
@@ -387,10 +387,17 @@ export class OpenMap implements StoreWaiter {
     });
   }
 
-  /** Waits until nothing recorded is on its way to the journal. */
-  private async settle(): Promise<void> {
-    while (this.appending || this.scheduled) await this.boundary();
-    if (this.failure) throw this.failure;
+  /** Waits until nothing recorded is on its way to the journal, then captures. What is recorded meanwhile is appended afterwards. */
+  private async captureSettled(naming: Generation | null): Promise<UnfinishedFold> {
+    this.held = true;
+    try {
+      while (this.appending || this.scheduled) await this.boundary();
+      if (this.failure) throw this.failure;
+      return this.capture(naming);
+    } finally {
+      this.held = false;
+      if (this.pending.changes.length > 0 || this.pending.mark !== null) this.schedule();
+    }
   }
 
   /** One step: pages and header of exactly what the journal holds up to here; what follows goes to a new segment. */
@@ -434,12 +441,16 @@ export class OpenMap implements StoreWaiter {
     this.options.log.error({ code: error.code, error: error.message }, 'the volume stops: only a takeover can tell what its store holds');
   }
 
-  /** Waits for folds, flushes and appends under way, so that nothing of this owner reaches the store afterwards. */
+  /** Waits for folds, flushes and appends under way, and for what they start, so that nothing of this owner reaches the store afterwards. */
   async drain(): Promise<void> {
-    await this.maintenance;
-    // Who flushes learns of a failure; here only its end matters.
-    await this.flushRunning?.catch(() => undefined);
-    while (this.appending || this.scheduled) await this.boundary();
+    for (;;) {
+      const { maintenance } = this;
+      await maintenance;
+      // Who flushes learns of a failure; here only its end matters.
+      await this.flushRunning?.catch(() => undefined);
+      while (this.appending || this.scheduled) await this.boundary();
+      if (maintenance === this.maintenance && !this.flushRunning) return;
+    }
   }
 
   /** Ends use. Syncs nothing that was not asked for. */

@@ -1,0 +1,84 @@
+/** What random histories of volumes reach rarely: a fold under records that never end, a drain that finds work which has just begun. */
+import { expect, test } from 'vitest';
+import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
+import { OpenMap, PageCache } from '../../src/mapper/index.ts';
+import { SimDisk, SimStore } from '../volume/sim-store.ts';
+
+const VOLUME = 1 as VolumeId;
+const GENERATION = 1 as Generation;
+
+/** A map over a store whose operations end when the test says so. */
+async function openMap(): Promise<{ map: OpenMap; store: SimStore }> {
+  const store = new SimStore(new SimDisk(), 1);
+  store.atOnce = 1;
+  const epoch = 1 as Epoch;
+  const map = await OpenMap.open({
+    blockStore: store,
+    takeover: await store.takeOver(VOLUME, epoch, false),
+    volume: VOLUME,
+    epoch,
+    initialRoot: null,
+    naming: { generation: GENERATION },
+    bootId: 'boot',
+    cache: new PageCache(),
+    log: silentLog,
+  });
+  store.atOnce = 0;
+  return { map, store };
+}
+
+async function turns(store: SimStore, count: number, until: () => boolean = () => false): Promise<boolean> {
+  for (let turn = 0; turn < count; turn++) {
+    if (until()) return true;
+    store.step();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return until();
+}
+
+test('a fold ends while each record is followed by the next', async () => {
+  const { map, store } = await openMap();
+  let index = 0;
+  const next = (): void => map.record({ kind: 'plain', index: index++, generation: GENERATION }, { recorded: next });
+  for (let i = 0; i < 3; i++) next();
+  let folded = false;
+  await turns(store, 3);
+  const fold = map.fold().then(() => {
+    folded = true;
+  });
+  expect(await turns(store, 500, () => folded)).toBe(true);
+  await fold;
+});
+
+test('a drain waits for the fold that the last append has started', async () => {
+  const { map, store } = await openMap();
+  let records = 0;
+  for (let index = 0; index < 70_000; index++) map.record({ kind: 'plain', index, generation: GENERATION }, { recorded: () => records++ });
+  let drained = false;
+  const drain = map.drain().then(() => {
+    drained = true;
+    return map.pageSequence;
+  });
+  expect(await turns(store, 2000, () => drained)).toBe(true);
+  expect(records).toBe(70_000);
+  const sequence = await drain;
+  expect(store.busy).toBe(false);
+  await turns(store, 100);
+  expect(map.pageSequence).toBe(sequence);
+});
+
+test('a flush without a new record since the last mark appends none', async () => {
+  const { map, store } = await openMap();
+  store.atOnce = 1;
+  await map.recordChange({ kind: 'plain', index: 1, generation: GENERATION });
+  await map.flush();
+  const before = journalBytes(store);
+  await map.flush();
+  expect(journalBytes(store)).toBe(before);
+});
+
+function journalBytes(store: SimStore): number {
+  let bytes = 0;
+  for (const log of store.disk.logs.get(VOLUME)?.values() ?? []) for (const file of log.segments.values()) bytes += file.length;
+  return bytes;
+}
