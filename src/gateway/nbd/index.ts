@@ -1,0 +1,1 @@
+export { NbdServer } from './server.ts';
