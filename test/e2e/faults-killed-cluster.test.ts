@@ -1,21 +1,11 @@
 /** All daemons killed at once, ten times, while clients write: what was acknowledged is there, and snapshots stay what they were. */
 import { expect } from 'vitest';
-import { NbdClient } from '../../src/gateway/nbd/client.ts';
 import { type Cluster, startCluster } from './support/cluster.ts';
-import { firstDifference, readContent } from './support/content.ts';
+import { contentAt, firstDifference } from './support/content.ts';
 import { stories } from './support/stories.ts';
 import { checkSnapshot, Writer } from './support/writer.ts';
 
 const ROUNDS = 10;
-
-async function contentOf(cluster: Cluster, volume: string, node: string): Promise<Uint32Array> {
-  const client = await NbdClient.connect(cluster.uri(volume, node));
-  try {
-    return await readContent(client);
-  } finally {
-    await client.close();
-  }
-}
 
 function nodeOfRound(cluster: Cluster, round: number): string {
   return cluster.names[round % cluster.names.length] as string;
@@ -39,7 +29,7 @@ stories('everything that was acknowledged survives ten kills of the whole cluste
       await cluster.json('volume', 'snapshot', 'disk', name);
       writer.endRecording(recording);
       await cluster.json('volume', 'clone', name, `clone-${round}`);
-      const found = await contentOf(cluster, name, nodeOfRound(cluster, round));
+      const found = await contentAt(cluster.uri(name, nodeOfRound(cluster, round)));
       checkSnapshot(found, recording);
       snapshots.set(name, found);
       const clone = await Writer.start({
@@ -62,7 +52,7 @@ stories('everything that was acknowledged survives ten kills of the whole cluste
       await clone.verifyAndReattach(cluster.uri(`clone-${3 * place + 1}`, nodeOfRound(cluster, round + place)));
     }
     for (const [name, content] of snapshots) {
-      expect(firstDifference(await contentOf(cluster, name, nodeOfRound(cluster, round)), content), `${name} after round ${round}`).toBeNull();
+      expect(firstDifference(await contentAt(cluster.uri(name, nodeOfRound(cluster, round))), content), `${name} after round ${round}`).toBeNull();
     }
   }
 

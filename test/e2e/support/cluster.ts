@@ -9,7 +9,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, onTestFailed, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
 import { type Ended, run, runToEnd } from './processes.ts';
 import { eventually } from './wait.ts';
 
@@ -76,7 +76,10 @@ export interface StartOptions {
 /** Starts a cluster and waits until it is ready. It ends with the test. */
 export async function startCluster(options: StartOptions = {}): Promise<Cluster> {
   const cluster = await prepareCluster(options, (step) => onTestFinished(async () => void (await step())));
-  onTestFailed(() => void process.stderr.write(cluster.logTails()));
+  // Runs first, before the logs go.
+  onTestFinished(({ task }) => {
+    if (task.result?.state === 'fail') console.error(cluster.logTails());
+  });
   await cluster.up(...upArguments(options));
   return cluster;
 }

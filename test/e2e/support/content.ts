@@ -6,7 +6,7 @@
  * A sector of zeros has the sequence number 0: it was never written, or trimmed, or zeroed.
  */
 import { crc32 } from 'node:zlib';
-import type { NbdClient } from '../../../src/gateway/nbd/client.ts';
+import { NbdClient } from '../../../src/gateway/nbd/client.ts';
 
 export const SECTOR_BYTES = 512;
 export const ZEROED = 0;
@@ -76,6 +76,16 @@ export async function readContent(client: NbdClient): Promise<Uint32Array> {
   };
   await Promise.all(Array.from({ length: READS_AT_A_TIME }, work));
   return content;
+}
+
+/** The same behind a URI. */
+export async function contentAt(uri: string): Promise<Uint32Array> {
+  const client = await NbdClient.connect(uri);
+  try {
+    return await readContent(client);
+  } finally {
+    await client.close();
+  }
 }
 
 /** Where two contents differ first, in words; null when they are equal. */
