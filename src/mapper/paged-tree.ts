@@ -4,14 +4,19 @@ import { BlockMap, MISSING, type MissingPage } from './core/block-map.ts';
 import type { PageCache } from './core/page-cache.ts';
 import type { LayeredEntry, MapChange, PageRef } from './core/types.ts';
 
+/** Memory for the pages of all maps that share a cache; what was changed and is not folded yet comes on top. */
+const PAGE_CACHE_BYTES = 64 << 20;
+
 export class PagedTree {
   readonly tree: BlockMap;
   private readonly store: BlockStore;
+  private readonly cache: PageCache;
   private readonly loads = new Map<string, Promise<void>>();
 
   /** `cache` bounds the memory of all trees that share it. */
   constructor(store: BlockStore, root: PageRef | null, cache: PageCache) {
     this.store = store;
+    this.cache = cache;
     this.tree = new BlockMap(root, cache);
   }
 
@@ -54,7 +59,10 @@ export class PagedTree {
     if (under !== undefined) return under;
     const load = this.store
       .readPage(ref.generation, ref.sequence)
-      .then((bytes) => this.tree.install(ref, bytes))
+      .then((bytes) => {
+        this.tree.install(ref, bytes);
+        if (this.cache.bytes > PAGE_CACHE_BYTES) this.cache.evict(PAGE_CACHE_BYTES);
+      })
       .finally(() => this.loads.delete(key));
     this.loads.set(key, load);
     return load;

@@ -15,7 +15,9 @@ import { ServedVolume } from './served-volume.ts';
 const MIN_RETRY_MS = 20;
 const MAX_RETRY_MS = 500;
 
+/** Sessions of this process; with its liveness epoch in front they are never used again. */
 let lastSession = 0;
+const SESSIONS_A_PROCESS = 2 ** 24;
 
 export class Volume {
   record: VolumeRecord;
@@ -66,12 +68,20 @@ export class Volume {
   update(record: VolumeRecord): void {
     this.record = record;
     if (this.servedVolume && !this.suspended) this.servedVolume.sizeBytes = record.sizeBytes;
+    this.revokeSuspended();
     this.reconcile();
   }
 
   remove(): void {
     this.removed = true;
+    this.revokeSuspended();
     this.reconcile();
+  }
+
+  /** Maintenance may be waiting for answers that a lost lease holds back: when the ownership is gone too, they will never be given. */
+  private revokeSuspended(): void {
+    const served = this.servedVolume;
+    if (served && this.suspended && !this.owns(served.epoch)) void served.revoke((io) => this.takeBackRevoked(io));
   }
 
   clientsChanged(by: 1 | -1): void {
@@ -90,15 +100,16 @@ export class Volume {
     const deadlineMs = this.context.clock.nowMs() + timeoutMs;
     this.wanted++;
     try {
-      for (;;) {
+      for (let asked = false; ; asked = true) {
         const { owner } = this.record;
-        if (this.removed) throw new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`);
+        if (this.removed) throw this.goneError();
         if (owner !== null && owner.node !== this.context.node)
           throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' is owned by node ${owner.node}`);
         if (this.servedVolume?.epoch === owner?.epoch && this.servedVolume?.admits) return this.servedVolume;
         if (this.context.clock.nowMs() >= deadlineMs)
           throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
-        this.reconcile();
+        // Once: what fails is tried again at its own pace, and what goes on ends by itself.
+        if (!asked) this.reconcile();
         await this.nextChange(deadlineMs);
       }
     } finally {
@@ -120,6 +131,12 @@ export class Volume {
     const waiters = this.waiters;
     this.waiters = [];
     for (const waiter of waiters) waiter();
+  }
+
+  /** Whether the registry says that this process owns the volume under `epoch`. */
+  private owns(epoch: Epoch): boolean {
+    const { owner } = this.record;
+    return !this.removed && owner?.node === this.context.node && owner.epoch === epoch;
   }
 
   // ---- steps ----
@@ -162,7 +179,7 @@ export class Volume {
       else this.remote.end();
     }
     this.remote?.setClients(this.clients);
-    if (this.removed) this.failHeld(new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`));
+    if (this.removed) this.failHeld(this.goneError());
     else if (mine) await this.startServing(mine.epoch);
     else if (elsewhere && this.clients > 0) await this.startForwarding(elsewhere.node, elsewhere.epoch);
     else if (owner === null && (this.clients > 0 || this.wanted > 0)) await this.acquire();
@@ -171,13 +188,27 @@ export class Volume {
   private async acquire(): Promise<void> {
     const { id, epoch } = this.record;
     const livenessEpoch = this.context.livenessEpoch();
+    // A handover under this epoch did not come about; what was told for it is out of date.
+    this.handedOver = null;
     const acquired = await this.context.registry.propose<'acquire'>({ type: 'acquire', id, node: this.context.node, livenessEpoch, epoch });
     this.acquired = { ...acquired, epoch: acquired.record.epoch };
     this.changed = true;
   }
 
   private async startServing(epoch: Epoch): Promise<void> {
-    if (this.servedVolume) return;
+    // One that was opened and could not drop its shrunk space yet goes on from there: a log is never opened twice under one epoch.
+    this.servedVolume ??= await this.open(epoch);
+    const served = this.servedVolume;
+    if (this.admitting === served) return;
+    await this.dropShrunkSpace(served);
+    // Lost meanwhile: the next step gives it up.
+    if (!this.owns(epoch)) return;
+    served.resumeAdmitting();
+    this.admit(served);
+  }
+
+  /** Opens the map under `epoch`. The result admits nothing yet. */
+  private async open(epoch: Epoch): Promise<ServedVolume> {
     const handedOver = this.handedOver?.epoch === epoch ? this.handedOver : null;
     if (!handedOver && this.acquired?.epoch !== epoch) {
       // Owner by an entry whose answer did not arrive: asked again, it is answered the same.
@@ -201,24 +232,17 @@ export class Volume {
       bootId: context.bootId,
       cache: context.pageCache,
       log: this.log,
+    }).catch(async (error: unknown) => {
+      await takeover.store.close();
+      throw error;
     });
     const { sizeBytes, blockSizeBytes } = this.record;
-    const served = new ServedVolume({
-      blockStore: context.blockStore,
-      pages: map.pages,
-      owned: { map, epoch, lease: context.lease },
-      sizeBytes,
-      blockSizeBytes,
-    });
-    if (this.record.zeroFromBytes !== null) {
-      await served.stopAdmitting();
-      await this.dropShrunkSpace(served);
-      served.resumeAdmitting();
-    }
-    this.servedVolume = served;
+    const owned = { map, epoch, lease: context.lease };
+    const served = new ServedVolume({ blockStore: context.blockStore, pages: map.pages, owned, sizeBytes, blockSizeBytes });
+    await served.stopAdmitting();
     this.handedOver = null;
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
-    this.admit(served);
+    return served;
   }
 
   /** A shrink whose blocks were not dropped yet is finished before anything else is done. */
@@ -236,17 +260,20 @@ export class Volume {
     assert(served !== null, 'only what is served is stopped');
     if (this.admitting === served) this.admitting = null;
     // What the store answers from here on is not told to anyone: it is sent again to the owner there is then.
-    await served.revoke((io) => {
-      if (!io.moved()) this.hold(io);
-    });
+    await served.revoke((io) => this.takeBackRevoked(io));
     this.servedVolume = null;
     served.forgetBlocks();
     await served.owned?.map.close();
     this.log.info({ epoch: served.epoch }, 'no longer serving');
   }
 
+  private takeBackRevoked(io: VolumeIo): void {
+    if (!io.moved()) this.hold(io);
+  }
+
   private async startForwarding(node: string, epoch: Epoch): Promise<void> {
     if (this.remote) return;
+    let opened = false;
     const link = this.context.linkTo(node);
     if (!link) throw new ArchipelagoError('unavailable', `node ${node}, the owner, is not known here`);
     const remote: RemoteVolume = new RemoteVolume({
@@ -254,17 +281,19 @@ export class Volume {
       node,
       volume: this.record.id,
       epoch,
-      session: ++lastSession,
+      session: this.context.livenessEpoch() * SESSIONS_A_PROCESS + ++lastSession,
       clients: this.clients,
       ended: (unanswered) => {
         if (this.admitting === remote) this.admitting = null;
         this.remote = null;
         this.takeBack(unanswered);
-        this.reconcile();
+        // One that did not even open is a failed step, which is tried again after a pause.
+        if (opened) this.reconcile();
       },
     });
     this.remote = remote;
     await remote.open();
+    opened = true;
     this.admit(remote);
   }
 
@@ -284,6 +313,10 @@ export class Volume {
   }
 
   private hold(io: VolumeIo): void {
+    if (this.removed) {
+      io.done(this.goneError());
+      return;
+    }
     this.held.push(io);
     this.startHeldTimer();
   }
@@ -291,7 +324,9 @@ export class Volume {
   private takeBack(ios: readonly VolumeIo[]): void {
     if (ios.length === 0) return;
     this.held.unshiftAll(ios);
-    this.startHeldTimer();
+    // An old session may end only after the volume has found its new place.
+    if (this.admitting !== null) this.admit(this.admitting);
+    else this.startHeldTimer();
   }
 
   private startHeldTimer(): void {
@@ -299,6 +334,10 @@ export class Volume {
       this.heldTimer = null;
       this.failHeld(this.lastError ?? new ArchipelagoError('unavailable', `nobody could serve volume '${this.record.name}' in time`));
     });
+  }
+
+  private goneError(): ArchipelagoError {
+    return new ArchipelagoError('not-found', `volume '${this.record.name}' was removed`);
   }
 
   private failHeld(error: ArchipelagoError): void {
@@ -320,15 +359,17 @@ export class Volume {
    * registry has given it to someone else or removed it.
    */
   async whileStopped<Result>(served: ServedVolume, work: () => Promise<Result>): Promise<Result> {
-    assert(this.servedVolume === served && !this.suspended, 'only a volume that is served here is stopped');
+    assert(!this.suspended, 'one at a time stops a volume');
+    this.expectOwned(served);
     this.suspended = true;
     this.admitting = null;
     try {
       await served.stopAdmitting();
+      this.expectOwned(served);
       return await work();
     } finally {
       this.suspended = false;
-      if (!this.removed && this.record.owner?.node === this.context.node && this.record.owner.epoch === served.epoch) {
+      if (this.owns(served.epoch)) {
         served.sizeBytes = this.record.sizeBytes;
         served.resumeAdmitting();
         this.admit(served);
@@ -337,10 +378,15 @@ export class Volume {
     }
   }
 
+  private expectOwned(served: ServedVolume): void {
+    if (this.servedVolume === served && this.owns(served.epoch)) return;
+    throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' has got another owner meanwhile`, { hint: 'try again' });
+  }
+
   /** Resolves when I/O is admitted again, here or by forwarding, or nobody needs that; false when it took too long. */
   async whenAdmitting(timeoutMs: number): Promise<boolean> {
     const deadlineMs = this.context.clock.nowMs() + timeoutMs;
-    while (this.admitting === null && this.clients > 0) {
+    while (this.admitting === null && this.clients > 0 && !this.removed) {
       if (this.context.clock.nowMs() >= deadlineMs) return false;
       await this.nextChange(deadlineMs);
     }

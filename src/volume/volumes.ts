@@ -201,11 +201,11 @@ export class Volumes implements DeviceDirectory {
     return stats;
   }
 
-  /** Volumes that this process serves as their owner. */
-  owned(): { id: VolumeId; remoteClients: number; localClients: number }[] {
-    const owned: { id: VolumeId; remoteClients: number; localClients: number }[] = [];
+  /** Volumes that this process serves as their owner, with their clients on all nodes. */
+  owned(): { id: VolumeId; clients: number }[] {
+    const owned: { id: VolumeId; clients: number }[] = [];
     for (const [id, volume] of this.open) {
-      if (volume.served) owned.push({ id, remoteClients: this.sessions.clientsOf(volume), localClients: volume.clients });
+      if (volume.served) owned.push({ id, clients: this.sessions.clientsOf(volume) + volume.clients });
     }
     return owned;
   }

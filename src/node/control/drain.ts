@@ -11,24 +11,28 @@ export interface DrainOptions {
   readonly child: DataChild;
   /** Nodes that can take volumes. */
   readonly targets: readonly string[];
+  /** This node's own clients are gone for good. */
+  readonly last: boolean;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /**
- * Volumes with clients at other nodes are handed over, so that those wait as little as possible; the others are released with everything
- * synced. Resolves to the number of volumes that are no longer owned here.
+ * Volumes with clients are handed over, so that those wait as little as possible; the others are released with everything synced, and so
+ * are all of them when there is no node to take them and `last` says that nobody will attach here again. Resolves to the number of volumes
+ * that are no longer owned here.
  */
-export async function drain({ child, targets, clock, log }: DrainOptions): Promise<number> {
-  const owned = await child.request<{ id: VolumeId; remoteClients: number }[]>('owned', {});
+export async function drain({ child, targets, last, clock, log }: DrainOptions): Promise<number> {
+  const owned = await child.request<{ id: VolumeId; clients: number }[]>('owned', {});
   const deadlineMs = clock.nowMs() + DRAIN_TIMEOUT_MS;
   const queue = owned.map((volume, place) => ({ ...volume, target: targets[place % Math.max(1, targets.length)] }));
   let moved = 0;
   const work = async (): Promise<void> => {
     for (let volume = queue.shift(); volume; volume = queue.shift()) {
       if (clock.nowMs() >= deadlineMs) return;
-      const { id, remoteClients, target } = volume;
-      const gone = remoteClients > 0 && target !== undefined ? child.request('handOver', { id, to: target }) : child.request('release', { id });
+      const { id, clients, target } = volume;
+      if (clients > 0 && target === undefined && !last) continue;
+      const gone = clients > 0 && target !== undefined ? child.request('handOver', { id, to: target }) : child.request('release', { id });
       try {
         await withTimeout(gone, deadlineMs - clock.nowMs(), clock);
         moved++;

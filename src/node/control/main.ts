@@ -239,9 +239,7 @@ class ControlProcess {
     const deadlineMs = systemClock.nowMs() + DRAIN_WAIT_MS;
     for (const { name } of others) {
       while (this.links.isConnected(name) && systemClock.nowMs() < deadlineMs) {
-        // A node that does not answer any more is not waited for.
-        const state = await this.links.call<DrainState>(name, 'drainState', {}, DRAIN_POLL_TIMEOUT_MS).catch(() => null);
-        if (state !== 'draining') break;
+        if ((await this.drainStateOf(name)) !== 'draining') break;
         await new Promise<void>((resolve) => void systemClock.setTimer(DRAIN_POLL_MS, resolve));
       }
     }
@@ -260,10 +258,26 @@ class ControlProcess {
     };
   }
 
-  private async drain(): Promise<{ node: string; moved: number }> {
-    const others = this.registry.nodes().filter(({ name }) => name !== this.config.name && this.links.isConnected(name));
-    const moved = await drain({ child: this.child, targets: others.map(({ name }) => name), clock: systemClock, log: this.log });
+  private async drain(last = false): Promise<{ node: string; moved: number }> {
+    const moved = await drain({ child: this.child, targets: await this.drainTargets(), last, clock: systemClock, log: this.log });
     return { node: this.config.name, moved };
+  }
+
+  /** Nodes that answer and are not stopping themselves. */
+  private async drainTargets(): Promise<string[]> {
+    const others = this.registry.nodes().filter(({ name }) => name !== this.config.name && this.links.isConnected(name));
+    const states = await Promise.all(others.map(({ name }) => this.drainStateOf(name)));
+    return others.map(({ name }) => name).filter((_, place) => states[place] === 'serving');
+  }
+
+  /** Null for a node that does not answer. */
+  private async drainStateOf(name: string): Promise<DrainState | null> {
+    try {
+      return await this.links.call<DrainState>(name, 'drainState', {}, DRAIN_POLL_TIMEOUT_MS);
+    } catch {
+      // It may be gone by now; nobody waits for it or gives it anything.
+      return null;
+    }
   }
 
   /** A clean stop: nothing is owned any more when it ends, as far as a quorum allows. */
@@ -271,7 +285,7 @@ class ControlProcess {
     if (this.ready) {
       this.drainState = 'draining';
       await this.lastRequest('stopClients', 'clients were cut off');
-      await this.drain();
+      await this.drain(true);
       this.drainState = 'drained';
       await this.whenOthersDrained();
       await this.lastRequest('close', 'the data process is ended as it is');
