@@ -26,6 +26,8 @@ export class Block {
   writable: WritableBlockObject | null = null;
   /** The entry is being loaded or changed: everything else waits. */
   exclusive = false;
+  /** What is queued is being started. */
+  running = false;
   /** Looked at by the clean-up: a block that was not used since the last round goes. */
   used = true;
   private readonly tasks: BlockTask[] = [];

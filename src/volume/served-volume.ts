@@ -206,6 +206,14 @@ export class ServedVolume implements SplitOwner {
   }
 
   private runQueue(block: Block): void {
+    // Called from within, when what it has started ended at once: the loop below goes on by itself, however long the queue.
+    if (block.running) return;
+    block.running = true;
+    this.startQueued(block);
+    block.running = false;
+  }
+
+  private startQueued(block: Block): void {
     for (let io = block.queue.first; io !== null && !block.exclusive; io = block.queue.first) {
       const start = io.offset - block.index * this.blockSizeBytes;
       if (block.conflicts(start, start + io.length, io.kind !== IO_READ)) return;
@@ -221,20 +229,28 @@ export class ServedVolume implements SplitOwner {
     const block = new Block(index);
     this.blocks.set(index, block);
     if (generation === MISSING) {
-      block.exclusive = true;
-      this.pages.load(index).then(
-        () => this.loaded(block),
-        (error: unknown) => this.loadFailed(block, ArchipelagoError.from(error, `map of block ${index}`)),
-      );
+      this.load(block);
     } else {
       this.adoptEntry(block, generation);
     }
     return block;
   }
 
+  private load(block: Block): void {
+    block.exclusive = true;
+    this.pages.load(block.index).then(
+      () => this.loaded(block),
+      (error: unknown) => this.loadFailed(block, ArchipelagoError.from(error, `map of block ${block.index}`)),
+    );
+  }
+
   private loaded(block: Block): void {
     const generation = this.pages.generationOf(block.index);
-    assert(generation !== MISSING, 'a page that was just loaded is there');
+    if (generation === MISSING) {
+      // Evicted again between its arrival and this turn.
+      this.load(block);
+      return;
+    }
     this.adoptEntry(block, generation);
     block.exclusive = false;
     this.runQueue(block);
