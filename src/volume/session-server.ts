@@ -88,14 +88,17 @@ class Session {
 /** What the server needs of the directory of volumes. */
 export interface VolumeLookup {
   volumeById(id: VolumeId): Volume | null;
-  receiveHandOver(state: HandOverState): void;
+  /** False for a volume that is not known here. */
+  receiveHandOver(state: HandOverState): boolean;
 }
 
 export class SessionServer implements Handler {
   private readonly lookup: VolumeLookup;
   private readonly log: Log;
-  /** By peer and session number; sessions that are over stay until the store is done with them. */
+  /** By peer and session number. */
   private readonly sessions = new Map<string, Map<number, Session>>();
+  /** Sessions that are over, until the store is done with them. A restarted peer may use their numbers again. */
+  private readonly ending = new Set<Session>();
   private readonly idle: ForwardedIo[] = [];
 
   constructor(lookup: VolumeLookup, log: Log) {
@@ -107,7 +110,7 @@ export class SessionServer implements Handler {
   clientsOf(volume: Volume): number {
     let clients = 0;
     for (const sessions of this.sessions.values()) {
-      for (const session of sessions.values()) if (session.volume === volume && !session.over) clients += session.clients;
+      for (const session of sessions.values()) if (session.volume === volume) clients += session.clients;
     }
     return clients;
   }
@@ -147,8 +150,10 @@ export class SessionServer implements Handler {
       }
       case HAND_OVER: {
         const { volume, epoch, nextPageSequence } = handOverCodec.decode(metadata);
-        this.lookup.receiveHandOver({ volume: volume as VolumeId, epoch: epoch as Epoch, nextPageSequence, unsynced: decodeObjectNames(payload) });
-        responder.reply(DONE, NO_METADATA);
+        const unsynced = decodeObjectNames(payload);
+        const taken = this.lookup.receiveHandOver({ volume: volume as VolumeId, epoch: epoch as Epoch, nextPageSequence, unsynced });
+        // An owner that was told nothing could never serve.
+        responder.reply(taken ? DONE : MOVED, NO_METADATA);
         return;
       }
       default:
@@ -165,14 +170,20 @@ export class SessionServer implements Handler {
       sessions = new Map();
       this.sessions.set(link.peerId, sessions);
     }
-    const older = [...sessions.values()].filter((session) => session.volume === volume);
-    for (const session of older) this.end(session);
     const { incarnation } = link;
+    for (const session of [...sessions.values()]) if (session.volume === volume) this.end(session);
+    const older = [...this.ending].filter((session) => session.volume === volume && session.peerId === link.peerId);
     await Promise.all(older.map((session) => session.whenIdle()));
     // Whatever the reason, the sender is told to look where the volume is now.
     const served = await volume.own(SERVE_WAIT_MS).catch(() => null);
     // Anything may have happened in between; what counts is how things are now.
     if (!served || served.epoch !== message.epoch || link.incarnation !== incarnation || !link.connected) return MOVED;
+    for (const session of [...sessions.values()]) {
+      if (session.volume !== volume) continue;
+      // Opened while this one waited: either the sender has given this attach up, or it never used that one.
+      if (session.inFlight > 0 || (session.incarnation === incarnation && session.number > message.session)) return MOVED;
+      this.end(session);
+    }
     sessions.set(message.session, new Session(volume, link, message));
     return DONE;
   }
@@ -228,17 +239,14 @@ export class SessionServer implements Handler {
     io.data = NO_METADATA;
     this.idle.push(io);
     session.ended();
-    if (session.over && session.inFlight === 0) this.forget(session);
+    if (session.over && session.inFlight === 0) this.ending.delete(session);
   }
 
   private end(session: Session): void {
     session.over = true;
-    if (session.inFlight === 0) this.forget(session);
-  }
-
-  private forget(session: Session): void {
     const sessions = this.sessions.get(session.peerId);
     if (sessions?.get(session.number) === session) sessions.delete(session.number);
+    if (session.inFlight > 0) this.ending.add(session);
   }
 }
 

@@ -209,8 +209,10 @@ export class Volume {
 
   /** Opens the map under `epoch`. The result admits nothing yet. */
   private async open(epoch: Epoch): Promise<ServedVolume> {
-    const handedOver = this.handedOver?.epoch === epoch ? this.handedOver : null;
-    if (!handedOver && this.acquired?.epoch !== epoch) {
+    // What an owner told counts for its handover alone: one that was aborted may name the epoch that was acquired after its death.
+    const acquired = this.acquired?.epoch === epoch;
+    const handedOver = !acquired && this.handedOver?.epoch === epoch ? this.handedOver : null;
+    if (!handedOver && !acquired) {
       // Owner by an entry whose answer did not arrive: asked again, it is answered the same.
       const livenessEpoch = this.context.livenessEpoch();
       const again = { type: 'acquire', id: this.record.id, node: this.context.node, livenessEpoch, epoch: (epoch - 1) as Epoch } as const;

@@ -3,7 +3,7 @@ import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import { decodeHeader, type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import { type CheckResult, checkMap } from './check.ts';
-import type { VolumeContext } from './context.ts';
+import type { HandOverState, VolumeContext } from './context.ts';
 import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, type VolumeIo } from './device.ts';
 import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -32,7 +32,7 @@ export class Volumes implements DeviceDirectory {
   constructor(context: VolumeContext) {
     this.context = context;
     this.sessions = new SessionServer(
-      { volumeById: (id) => this.volumeById(id), receiveHandOver: (state) => this.volumeById(state.volume)?.receiveHandOver(state) },
+      { volumeById: (id) => this.volumeById(id), receiveHandOver: (state) => this.receiveHandOver(state) },
       context.log,
     );
   }
@@ -68,6 +68,12 @@ export class Volumes implements DeviceDirectory {
   /** Links tell when they go down, so that their sessions end. */
   watchLink(link: Link): void {
     link.onDown(() => this.sessions.linkDown(link.peerId));
+  }
+
+  private receiveHandOver(state: HandOverState): boolean {
+    const volume = this.volumeById(state.volume);
+    volume?.receiveHandOver(state);
+    return volume !== null;
   }
 
   // ---- clients ----
