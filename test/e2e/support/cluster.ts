@@ -14,7 +14,8 @@ import { type Ended, run, runToEnd } from './processes.ts';
 import { eventually } from './wait.ts';
 
 const LAUNCHER = join(import.meta.dirname, '../../../bin/archipelago.js');
-const LOG_TAIL_LINES = 40;
+const LOG_TAIL_LINES = 25;
+const LOG_LINE_CHARACTERS = 300;
 /** On a busy machine. */
 const UP_TIMEOUT_MS = 120_000;
 
@@ -262,7 +263,15 @@ export class Cluster {
     const logs = existsSync(this.directory) ? readdirSync(this.directory).map((entry) => join(this.directory, entry, 'node.log')) : [];
     return logs
       .filter((log) => existsSync(log))
-      .map((log) => `---- ${log}\n${readFileSync(log, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n')}\n`)
+      .map(
+        (log) =>
+          `---- ${log}\n${readFileSync(log, 'utf8')
+            .trimEnd()
+            .split('\n')
+            .slice(-LOG_TAIL_LINES)
+            .map((line) => line.slice(0, LOG_LINE_CHARACTERS))
+            .join('\n')}\n`,
+      )
       .join('');
   }
 }
