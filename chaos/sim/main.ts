@@ -4,7 +4,8 @@
  */
 import { parseArgs } from 'node:util';
 import { Violation } from '../checkers/checker.ts';
-import { BUGS, type Bug } from './raft/bugs.ts';
+import type { Bug } from './raft/bugs/bug.ts';
+import { BUGS } from './raft/bugs/index.ts';
 import { Stuck, World, type WorldReport } from './raft/world.ts';
 
 interface Totals {

@@ -133,6 +133,7 @@ export class RaftNode {
         this.inBackground(this.receiver.receive(from, decoded.chunk));
       } else {
         this.outgoing.reply(from, decoded.chunkReply);
+        this.schedulePump();
       }
     });
   }

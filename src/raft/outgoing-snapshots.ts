@@ -45,7 +45,12 @@ export class OutgoingSnapshots {
     const sender = this.senders.get(from);
     if (sender === undefined) return;
     sender.reply(reply);
-    this.context.inBackground(sender.pump());
+    if (sender.isComplete) {
+      this.end(sender);
+      this.context.core.snapshotArrived(from, sender.index);
+    } else {
+      this.context.inBackground(sender.pump());
+    }
   }
 
   /** Ends transfers that are through, given up, or no longer this member's to make. */
@@ -59,8 +64,7 @@ export class OutgoingSnapshots {
         inBackground(sender.pump());
         continue;
       }
-      this.senders.delete(to);
-      inBackground(sender.close());
+      this.end(sender);
       if (wanted) core.snapshotFailed(to);
     }
   }
@@ -70,6 +74,11 @@ export class OutgoingSnapshots {
     let oldest = Number.POSITIVE_INFINITY;
     for (const sender of this.senders.values()) oldest = Math.min(oldest, sender.index);
     return oldest;
+  }
+
+  private end(sender: SnapshotSender): void {
+    this.senders.delete(sender.to);
+    this.context.inBackground(sender.close());
   }
 
   close(): void {

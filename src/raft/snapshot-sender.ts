@@ -3,6 +3,7 @@
  * it waits for; what is lost is sent again from there, and a receiver that was restarted resumes or starts over within the same transfer.
  */
 import { assert, type Log } from '../base/index.ts';
+import type { LogIndex } from './core/types.ts';
 import type { StateView } from './storage/storage.ts';
 import type { Chunk, ChunkReply } from './wire.ts';
 
@@ -45,8 +46,13 @@ export class SnapshotSender {
     this.options = options;
   }
 
+  /** The receiver has all of it, and has installed it or has no use for it. */
+  get isComplete(): boolean {
+    return this.acknowledged === this.chunkCount;
+  }
+
   /** The log behind this index is needed once the snapshot has arrived. */
-  get index(): number {
+  get index(): LogIndex {
     return this.view.at.index;
   }
 

@@ -257,6 +257,22 @@ describe('a snapshot on its way', () => {
     await cluster.until(hasAll, 'it caught up');
   });
 
+  it('is known to have arrived although the receiver’s word to the core is lost', async () => {
+    await lagging(() => true);
+    const { allow } = cluster;
+    let lost = 0;
+    cluster.allow = (from, to, frame) => {
+      const decoded = decodeFrame(frame);
+      // The first acknowledgement of the log is the one of the snapshot.
+      if (from === away && 'raft' in decoded && decoded.raft.type === 'appendReply' && !decoded.raft.rejected && lost++ === 0) return false;
+      return allow(from, to, frame);
+    };
+    await cluster.until(() => lost > 0, 'the acknowledgement was lost');
+    const before = cluster.clock.nowMs();
+    await cluster.until(() => cluster.node(leader).coreStatus().progress.get(away)?.state === 'replicate', 'the leader knows');
+    expect(cluster.clock.nowMs() - before).toBeLessThan(1_000);
+  });
+
   it('starts over when the receiver was restarted in the middle of it', async () => {
     await lagging(() => true);
     await cluster.until(() => chunks >= 6, 'some chunks');

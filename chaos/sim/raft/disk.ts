@@ -52,9 +52,11 @@ export interface DiskBug {
   /** The batch that is really stored. */
   alter?(batch: StorageBatch, durable: Durable): StorageBatch;
   /** Applies the batch in place of `store`. */
-  store?(durable: Durable, batch: StorageBatch): Durable;
+  store?(durable: Durable, batch: StorageBatch, usual: typeof store): Durable;
   /** Reports success before anything is durable. */
   readonly early?: boolean;
+  /** The place that a view of the state is labelled with. */
+  viewed?(at: SnapshotMeta): SnapshotMeta;
   /** The state that a snapshot leaves, in place of what was staged. */
   installed?(staged: ReadonlyMap<string, Uint8Array>, old: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array>;
 }
@@ -66,6 +68,8 @@ export class Disk {
   private readonly host: Host;
   private readonly random: Prng;
   private readonly counts: DiskCounts;
+  private begun = 0;
+  private finished = 0;
   /** What the write under way will leave. */
   private pending: Durable | null = null;
 
@@ -103,7 +107,7 @@ export class Disk {
 
   /** Makes `next` durable after the time that a write takes. */
   async write(next: Durable): Promise<void> {
-    assert(this.pending === null, 'one write at a time');
+    assert(this.pending === null || this.bug.early, 'one write at a time');
     const { conditions, counts, random } = this;
     this.pending = next;
     counts.writes++;
@@ -120,11 +124,16 @@ export class Disk {
   }
 
   private finish(next: Durable, fails: boolean): Promise<void> {
+    const order = ++this.begun;
     return new Promise((resolve, reject) => {
       this.host.in(this.durationMs(), () => {
         const stored = !fails || this.random.chance(0.5);
-        if (stored) this.durable = next;
-        this.pending = null;
+        // Only with a bug do writes overlap; each holds all before it.
+        if (stored && order > this.finished) {
+          this.durable = next;
+          this.finished = order;
+        }
+        if (this.pending === next) this.pending = null;
         if (!fails) {
           resolve();
           return;
@@ -178,7 +187,7 @@ class DiskStorage implements RaftStorage {
   async write(batch: StorageBatch): Promise<void> {
     const { bug } = this.disk;
     const stored = bug.alter?.(batch, this.current) ?? batch;
-    this.current = bug.store?.(this.current, stored) ?? store(this.current, stored);
+    this.current = bug.store?.(this.current, stored, store) ?? store(this.current, stored);
     await this.disk.write(this.current);
   }
 
@@ -186,7 +195,7 @@ class DiskStorage implements RaftStorage {
     const { applied: at, state } = this.current;
     const all = entriesOf(state);
     return {
-      at,
+      at: this.disk.bug.viewed?.(at) ?? at,
       digest: digestOf(all),
       read: async (afterKey, maxBytes) => {
         await this.disk.wait();

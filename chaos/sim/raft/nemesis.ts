@@ -17,6 +17,10 @@ export interface NemesisCounts {
   membershipChanges: number;
 }
 
+/** Each world has one: some mistakes show only when one kind of trouble comes thick and fast. */
+type Profile = 'everything' | 'elections' | 'staleLeaders' | 'snapshots';
+const PROFILES: readonly Profile[] = ['everything', 'everything', 'elections', 'staleLeaders', 'snapshots'];
+
 export class Nemesis {
   readonly counts: NemesisCounts = {
     crashes: 0,
@@ -33,13 +37,61 @@ export class Nemesis {
   };
   private readonly world: World;
   private readonly random: Prng;
+  private readonly profile: Profile;
   private readonly meanGapMs: number;
   private stopped = false;
+  private readonly heal = () => this.world.network.heal();
+  /** What each profile does, each with the same chance. */
+  private readonly actions: Readonly<Record<Profile, readonly (() => void)[]>> = {
+    everything: [
+      () => this.crash(),
+      () => this.crash(),
+      () => this.crashLeader(),
+      () => this.crashAll(),
+      () => this.partition(),
+      () => this.isolateLeader(),
+      () => this.oneWay(),
+      () => this.bridge(),
+      this.heal,
+      this.heal,
+      () => this.pause(),
+      () => this.slowDisk(),
+      () => this.failingDisk(),
+      () => this.badNetwork(),
+      () => this.transfer(),
+      () => this.changeMembers(),
+      () => this.changeMembers(),
+    ],
+    elections: [
+      () => this.crash(),
+      () => this.crashVoters(),
+      () => this.crashLeader(),
+      () => this.isolateLeader(),
+      () => this.partition(),
+      () => this.oneWay(),
+      () => this.slowDisk(),
+      this.heal,
+      this.heal,
+      this.heal,
+    ],
+    staleLeaders: [() => this.isolateLeader(), () => this.muteLeader(), () => this.bridge(), this.heal, this.heal, this.heal],
+    snapshots: [
+      () => this.crash(),
+      () => this.isolateLeader(),
+      () => this.isolateFollower(),
+      () => this.isolateFollower(),
+      this.heal,
+      this.heal,
+      () => this.transfer(),
+      () => this.slowDisk(),
+    ],
+  };
 
   constructor(world: World, random: Prng) {
     this.world = world;
     this.random = random;
-    this.meanGapMs = 300 + random.below(1_500);
+    this.profile = PROFILES[random.below(PROFILES.length)] as Profile;
+    this.meanGapMs = this.profile === 'everything' ? 300 + random.below(1_500) : 100 + random.below(700);
   }
 
   start(): void {
@@ -69,25 +121,7 @@ export class Nemesis {
   }
 
   private strike(): void {
-    const actions = [
-      () => this.crash(),
-      () => this.crash(),
-      () => this.crashLeader(),
-      () => this.crashAll(),
-      () => this.partition(),
-      () => this.isolateLeader(),
-      () => this.oneWay(),
-      () => this.bridge(),
-      () => this.world.network.heal(),
-      () => this.world.network.heal(),
-      () => this.pause(),
-      () => this.slowDisk(),
-      () => this.failingDisk(),
-      () => this.badNetwork(),
-      () => this.transfer(),
-      () => this.changeMembers(),
-      () => this.changeMembers(),
-    ];
+    const actions = this.actions[this.profile];
     (actions[this.random.below(actions.length)] as () => void)();
   }
 
@@ -121,13 +155,19 @@ export class Nemesis {
     if (leader !== null) this.crash(leader);
   }
 
+  /** Several at once, back soon: they are asked the same questions again. */
+  private crashVoters(): void {
+    for (const id of this.world.initialVoters) if (this.random.chance(0.6)) this.crash(id);
+  }
+
   private crashAll(): void {
     this.counts.restartsOfAll++;
     for (const id of this.world.ids) this.crash(id);
   }
 
   private restartLater(id: string): void {
-    this.world.scheduler.in(20 + this.random.unit() * 2_500, () => this.world.restart(id));
+    const quick = this.profile === 'elections' || this.random.chance(0.3);
+    this.world.scheduler.in(quick ? this.random.unit() * 200 : 20 + this.random.unit() * 2_500, () => this.world.restart(id));
   }
 
   private cutBetween(groups: readonly (readonly string[])[]): void {
@@ -153,6 +193,20 @@ export class Nemesis {
     if (leader === null) return;
     this.counts.partitions++;
     this.cutBetween([[leader], this.world.ids.filter((id) => id !== leader)]);
+  }
+
+  private isolateFollower(): void {
+    this.counts.partitions++;
+    const id = this.pick();
+    this.cutBetween([[id], this.world.ids.filter((other) => other !== id)]);
+  }
+
+  /** Nobody hears the leader, which still hears what is late. */
+  private muteLeader(): void {
+    const leader = this.leader();
+    if (leader === null) return;
+    this.counts.oneWayPartitions++;
+    for (const id of this.world.ids) if (id !== leader) this.world.network.cutLink(leader, id);
   }
 
   private oneWay(): void {
@@ -192,6 +246,10 @@ export class Nemesis {
   private badNetwork(): void {
     this.counts.badNetworks++;
     const { random } = this;
+    if (this.profile !== 'everything') {
+      this.world.network.conditions = { loss: random.unit() * 0.1, duplication: random.unit() * 0.2, straggling: random.unit() * 0.3, delayMs: 5 };
+      return;
+    }
     this.world.network.conditions = {
       loss: random.chance(0.5) ? random.unit() * 0.2 : 0,
       duplication: random.chance(0.5) ? random.unit() * 0.1 : 0,

@@ -13,7 +13,7 @@ import { StatesAgree } from '../../checkers/states-agree.ts';
 import { Host } from '../host.ts';
 import { Network } from '../network.ts';
 import { Scheduler } from '../scheduler.ts';
-import type { Bug } from './bugs.ts';
+import type { Bug } from './bugs/bug.ts';
 import { Clients } from './clients.ts';
 import { Disk, type DiskCounts, SimulatedDiskError } from './disk.ts';
 import { inside } from './inside.ts';
@@ -76,6 +76,7 @@ export class World implements Surroundings {
   private readonly clients: Clients;
   private readonly diskCounts: DiskCounts = { writes: 0, slow: 0, errors: 0, lostAtCrash: 0, savedAtCrash: 0 };
   private readonly keepEntries: number;
+  private readonly maxAppendBytes: number;
   private readonly diskMs: number;
   /** Members with events since the checkers looked last. */
   private readonly touched = new Set<string>();
@@ -90,6 +91,8 @@ export class World implements Surroundings {
     this.ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].slice(0, size + 2);
     this.initialVoters = this.ids.slice(0, size);
     this.keepEntries = this.random.chance(0.5) ? 8 : 200;
+    // One entry a message in some worlds: then followers are often half-way.
+    this.maxAppendBytes = this.random.chance(0.4) ? 1 : 100_000;
     this.checkers = [
       this.leaders,
       new CommittedSurvives(),
@@ -219,6 +222,7 @@ export class World implements Surroundings {
       log: silentLog,
       random: this.random.fork(),
       keepEntries: this.keepEntries,
+      core: { maxAppendBytes: this.maxAppendBytes },
       snapshotChunkBytes: 64,
       openStorage: async () => storage,
       onApplied: (index) => this.check((checker) => checker.applied?.(id, index)),
@@ -252,8 +256,6 @@ export class World implements Surroundings {
     if (error instanceof SimulatedDiskError) {
       this.crash(id);
       this.scheduler.in(500, () => this.restart(id));
-    } else if (error instanceof AssertionFailure) {
-      this.fail(new Violation('assertions', `${id} stopped: ${error.message}`));
     } else {
       this.fail(error);
     }
@@ -268,7 +270,8 @@ export class World implements Surroundings {
   }
 
   private fail(error: unknown): void {
-    this.problem ??= error instanceof Error ? error : new Error(String(error));
+    if (error instanceof AssertionFailure) this.problem ??= new Violation('assertions', error.message);
+    else this.problem ??= error instanceof Error ? error : new Error(String(error));
   }
 
   private pickMember(): Member | null {

@@ -11,6 +11,7 @@ import {
   flush,
   handleAppendReply,
   handleHeartbeatReply,
+  noteSnapshotArrival,
   noteSnapshotFailure,
   proposeAsLeader,
   proposeConfiguration,
@@ -119,7 +120,9 @@ export class RaftCore {
     switch (message.type) {
       // These four are about no term: they are wishes, or (the reply) bound to one request by its context.
       case 'propose':
-        if (state.leadership !== null && message.entries.length > 0) proposeAsLeader(state, state.leadership, message.entries);
+        if (state.leadership !== null && message.entries.length > 0 && message.entries.every(({ kind }) => kind === 'command')) {
+          proposeAsLeader(state, state.leadership, message.entries);
+        }
         return;
       case 'readIndex':
         handleReadIndex(state, message);
@@ -205,6 +208,14 @@ export class RaftCore {
   /** Drops the log up to `index`, which must be applied; who needs it later gets a snapshot. */
   compact(index: LogIndex): void {
     this.state.log.compact(index);
+  }
+
+  /** The shell's news that `to` has a snapshot up to `index`; the receiver's own reply says the same, but may be lost. */
+  snapshotArrived(to: NodeId, index: LogIndex): void {
+    const { state } = this;
+    if (state.leadership === null) return;
+    noteSnapshotArrival(state.leadership, to, index);
+    state.flushNeeded = true;
   }
 
   /** The shell's news that a snapshot to `to` did not get through. */

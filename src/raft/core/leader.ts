@@ -116,7 +116,13 @@ export function handleHeartbeatReply(state: CoreState, leadership: Leadership, m
   state.flushNeeded = true;
 }
 
-/** The shell's news of a snapshot that did not arrive; one that did is acknowledged by the receiver itself. */
+/** The shell's news of a snapshot that arrived. What the receiver has is only probed: an append that does not fit shows if it was refused. */
+export function noteSnapshotArrival(leadership: Leadership, to: NodeId, index: LogIndex): void {
+  const progress = leadership.progress.get(to);
+  if (progress?.state === 'snapshot') progress.becomeProbe((index + 1) as LogIndex);
+}
+
+/** The shell's news of a snapshot that did not arrive. */
 export function noteSnapshotFailure(leadership: Leadership, to: NodeId): void {
   const progress = leadership.progress.get(to);
   if (progress?.state !== 'snapshot') return;

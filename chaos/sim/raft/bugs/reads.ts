@@ -1,0 +1,56 @@
+import { type Bug, onStep, wrap } from './bug.ts';
+
+export const READ_BUGS: readonly Bug[] = [
+  {
+    name: 'read-index-before-noop',
+    mistake: 'a new leader answers reads before it has committed anything in its term',
+    plant({ inside: { core, state } }) {
+      wrap(core, 'readIndex', (readIndex) => (context) => {
+        const { leadership } = state;
+        if (leadership === null) return readIndex(context);
+        leadership.round++;
+        leadership.reads.push({ from: state.id, context, index: state.log.committed, round: leadership.round });
+        leadership.heartbeatElapsed = state.options.heartbeatTicks;
+      });
+    },
+  },
+  {
+    name: 'late-heartbeat-reply-confirms',
+    mistake: 'any reply to a heartbeat confirms every read that waits, also one that came after the heartbeat',
+    plant(patient) {
+      const { state } = patient.inside;
+      onStep(patient, (message) =>
+        message.type === 'heartbeatReply' && state.leadership !== null ? { ...message, round: state.leadership.round } : message,
+      );
+    },
+  },
+  {
+    name: 'read-without-quorum',
+    mistake: 'a leader answers reads because it believes to lead',
+    plant({ inside: { core, state } }) {
+      wrap(core, 'readIndex', (readIndex) => (context) => {
+        if (state.leadership === null) readIndex(context);
+        else state.reads.push({ context, index: state.log.committed, refused: false });
+      });
+    },
+  },
+  {
+    name: 'read-before-applied',
+    mistake: 'a confirmed read does not wait until the state machine has got there',
+    plant({ inside: { barriers } }) {
+      wrap(barriers, 'answer', (answer) => (read, applied) => answer({ ...read, index: 0 as typeof read.index }, applied));
+    },
+  },
+  {
+    name: 'read-joins-running-question',
+    mistake: 'a read shares the answer to a question that was asked before it came',
+    plant({ inside: { barriers } }) {
+      const fields = barriers as unknown as { queued: unknown[]; asked: { waiting: unknown[] } | null };
+      wrap(barriers, 'add', (add) => (timeoutMs) => {
+        const barrier = add(timeoutMs);
+        if (fields.asked !== null) fields.asked.waiting.push(...fields.queued.splice(0));
+        return barrier;
+      });
+    },
+  },
+];

@@ -1,0 +1,134 @@
+import { quorumValue } from '../../../../src/raft/core/quorum.ts';
+import type { Entry, LogIndex } from '../../../../src/raft/index.ts';
+import { afterEvents, type Bug, onStep, type Patient, wrap } from './bug.ts';
+
+/** What a leader believes that a voter has on its disk. */
+function matchOf({ inside: { state } }: Patient, id: string): number {
+  return id === state.id ? state.log.persisted : (state.leadership?.progress.get(id)?.match ?? 0);
+}
+
+/** Commits up to an index of a leader's log, as its own rule would if it were this lax. */
+function commit({ inside: { state } }: Patient, index: number): void {
+  const { log, leadership } = state;
+  if (leadership === null || index <= log.committed) return;
+  for (const entry of log.slice(log.committed, index as LogIndex, Number.POSITIVE_INFINITY))
+    leadership.uncommittedBytes -= entry.data.byteLength + 48;
+  log.commitTo(index as LogIndex);
+  state.flushNeeded = true;
+}
+
+export const REPLICATION_BUGS: readonly Bug[] = [
+  {
+    name: 'commits-older-term-by-count',
+    mistake: 'a leader commits an entry of an older term because a majority has it (figure 8)',
+    plant(patient) {
+      const { state } = patient.inside;
+      afterEvents(patient, () =>
+        commit(
+          patient,
+          quorumValue(state.log.configuration, (id) => matchOf(patient, id)),
+        ),
+      );
+    },
+  },
+  {
+    name: 'commits-by-half',
+    mistake: 'one voter less than a majority is enough to commit',
+    plant(patient) {
+      const { state } = patient.inside;
+      afterEvents(patient, () => {
+        const matches = state.log.configuration.voters.map((id) => matchOf(patient, id)).sort((a, b) => b - a);
+        const index = matches[Math.max(0, Math.floor(matches.length / 2) - 1)] ?? 0;
+        if (state.log.termAt(index as LogIndex) === state.term) commit(patient, index);
+      });
+    },
+  },
+  {
+    name: 'leader-counts-unwritten',
+    mistake: 'a leader counts itself for entries that are still on their way to its disk',
+    plant({ inside: { state } }) {
+      Object.defineProperty(state.log, 'persisted', { get: () => state.log.lastIndex, set: () => {} });
+    },
+  },
+  {
+    name: 'acknowledges-before-fsync',
+    mistake: 'a write is reported as durable when it has only begun',
+    plant({ disk }) {
+      disk.bug = { early: true };
+    },
+  },
+  {
+    name: 'late-append-truncates',
+    mistake: 'an append replaces everything behind its start, even what it agrees with',
+    plant({ inside: { state } }) {
+      wrap(state.log, 'merge', (merge) => (entries) => {
+        const { log } = state;
+        const first = entries[0];
+        const cut = log as unknown as { truncate(from: number): void };
+        if (first !== undefined && first.index > log.committed && first.index <= log.lastIndex) cut.truncate(first.index);
+        merge(entries);
+      });
+    },
+  },
+  {
+    name: 'commits-beyond-append',
+    mistake: 'a follower takes the leader’s commit index for its whole log, not only for the part that the append proved to match',
+    plant(patient) {
+      const { core, state } = patient.inside;
+      wrap(core, 'step', (step) => (message) => {
+        step(message);
+        if (message.type !== 'append' || message.term !== state.term || !state.log.matches(message.previousIndex, message.previousTerm)) return;
+        state.log.commitTo(Math.min(message.commit, state.log.lastIndex) as LogIndex);
+      });
+    },
+  },
+  {
+    name: 'heartbeat-commits-too-much',
+    mistake: 'heartbeats carry the leader’s commit index although the follower’s log may not match so far',
+    plant(patient) {
+      const { state } = patient.inside;
+      wrap(state, 'send', (send) => (to, body, term) => send(to, body.type === 'heartbeat' ? { ...body, commit: state.log.committed } : body, term));
+      onStep(patient, (message) =>
+        message.type === 'heartbeat' ? { ...message, commit: Math.min(message.commit, state.log.lastIndex) as LogIndex } : message,
+      );
+    },
+  },
+  {
+    name: 'follower-applies-at-once',
+    mistake: 'a follower applies what it was sent without waiting for the commit',
+    plant(patient) {
+      const { state } = patient.inside;
+      onStep(patient, (message) =>
+        message.type === 'append' && message.term >= state.term
+          ? { ...message, commit: (message.previousIndex + message.entries.length) as LogIndex }
+          : message,
+      );
+    },
+  },
+  {
+    name: 'skips-log-matching',
+    mistake: 'a follower takes entries without looking whether its log matches before them',
+    plant(patient) {
+      const { state } = patient.inside;
+      onStep(patient, (message) => {
+        if (message.type !== 'append' || message.previousIndex > state.log.lastIndex || message.previousIndex < state.log.committed) return message;
+        const term = state.log.termAt(message.previousIndex) ?? message.previousTerm;
+        return { ...message, previousTerm: term, entries: message.entries.filter((entry: Entry) => entry.term >= term) };
+      });
+    },
+  },
+  {
+    name: 'tail-stays-on-disk',
+    mistake: 'overwriting a part of the log leaves the old entries behind it on the disk',
+    plant({ disk }) {
+      disk.bug = {
+        store: (durable, batch, store) => {
+          const stored = store(durable, batch);
+          const last = batch.entries.at(-1);
+          if (last === undefined) return stored;
+          return { ...stored, entries: [...stored.entries, ...durable.entries.filter(({ index }) => index > last.index)] };
+        },
+      };
+    },
+  },
+];
