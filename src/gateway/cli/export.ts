@@ -10,6 +10,7 @@ import { copyImage, type ImageSink } from '../nbd/copy.ts';
 import { fileSink, nbdSink, nbdSource, streamSink } from '../nbd/images.ts';
 import type { TransferContext } from './import.ts';
 import { interruptible, progressBar } from './progress.ts';
+import { formatSize } from './sizes.ts';
 
 /** A node learns of the end of a connection a moment after the client; until then the snapshot is in use. */
 const REMOVE_TIMEOUT_MS = 10_000;
@@ -54,7 +55,7 @@ async function copyOut(
   const source = nbdSource(await NbdClient.connect(uri));
   try {
     const isNew = !existsSync(destination);
-    const sink = await openSink(destination);
+    const sink = await openSink(destination, from.size);
     try {
       await copyImage({ source, sink, signal, onProgress: ({ doneBytes, totalBytes }) => progress.update(doneBytes, totalBytes) });
     } catch (error) {
@@ -71,10 +72,15 @@ async function copyOut(
   }
 }
 
-async function openSink(destination: string): Promise<ImageSink> {
+async function openSink(destination: string, sizeBytes: number): Promise<ImageSink> {
   if (destination === '-') return streamSink(process.stdout);
-  if (/^nbds?(\+\w+)?:/.test(destination)) return nbdSink(await NbdClient.connect(destination));
-  return fileSink(destination);
+  if (!/^nbds?(\+\w+)?:/.test(destination)) return fileSink(destination);
+  const target = await NbdClient.connect(destination);
+  if (target.sizeBytes >= sizeBytes) return nbdSink(target);
+  await target.close();
+  // Before anything there is overwritten.
+  const message = `${destination} has ${formatSize(target.sizeBytes)}, which is less than the ${formatSize(sizeBytes)} of the image`;
+  throw new ArchipelagoError('invalid-argument', message, { hint: 'export to something at least as large' });
 }
 
 /** NAME@export-xxxxxxxx, with NAME cut at a character where the whole would be too long. */
