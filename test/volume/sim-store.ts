@@ -77,6 +77,9 @@ interface Operation {
   readonly die: () => void;
 }
 
+/** Only a change needs room; a cut gives some back. */
+type OperationKind = 'change' | 'cut' | 'read';
+
 const NOTHING = (): void => undefined;
 
 export class SimStore implements BlockStore {
@@ -138,7 +141,7 @@ export class SimStore implements BlockStore {
     });
   }
 
-  fault(kind: 'change' | 'read'): ArchipelagoError | null {
+  fault(kind: OperationKind): ArchipelagoError | null {
     if (kind === 'change' && this.prng.chance(this.faults.noSpace)) return new ArchipelagoError('no-space', 'simulated: no space');
     if (this.prng.chance(this.faults.ioError)) return new ArchipelagoError('io-error', 'simulated: I/O error');
     return null;
@@ -238,7 +241,7 @@ class SimVolumeStore implements VolumeStore {
   }
 
   /** A data-path operation. `land` does it; `part` does some of it. */
-  submit(waiter: StoreWaiter, kind: 'change' | 'read', land: () => ArchipelagoError | null, part: () => void): boolean {
+  submit(waiter: StoreWaiter, kind: OperationKind, land: () => ArchipelagoError | null, part: () => void): boolean {
     const { store } = this;
     const run = (): ArchipelagoError | null => {
       store.operations++;
@@ -285,7 +288,7 @@ class SimVolumeStore implements VolumeStore {
         waiter.storeDone(error);
       },
     };
-    const done = this.submit(ended, 'change', land, () => {
+    const done = this.submit(ended, bytes.byteLength === 0 ? 'cut' : 'change', land, () => {
       const to = this.store.prng.below(bytes.byteLength + 1);
       file().write(position, bytes.subarray(0, to));
     });
