@@ -49,7 +49,7 @@ export class RaftNode {
   /** Everything that is under way; `stop` waits for it. */
   private readonly background = new Set<Promise<void>>();
   /** A received snapshot takes the place of state and log; nothing else is taken from the core meanwhile. */
-  private installing = false;
+  private installation: Promise<void> | null = null;
   private received: ReceivedSnapshot | null = null;
   private ticksSinceStore = 0;
   private numbers = 0;
@@ -108,7 +108,7 @@ export class RaftNode {
     const { leader, term, configuration } = this.core.status();
     this.known = { leader, term };
     // A group of one need not wait for anybody.
-    if (configuration.voters.length === 1 && configuration.outgoing.length === 0) this.core.campaign();
+    if (configuration.voters.length === 1 && configuration.voters[0] === id && configuration.outgoing.length === 0) this.core.campaign();
     this.timer = clock.setTimer(this.tickMs, () => this.tick());
     this.schedulePump();
   }
@@ -246,15 +246,16 @@ export class RaftNode {
       this.proposals.submit();
     }
     this.barriers.submit();
-    while (!this.installing && this.core.hasReady()) this.handle(this.core.takeReady());
+    while (this.installation === null && this.core.hasReady()) this.handle(this.core.takeReady());
     this.noteLeader();
-    if (!this.installing) this.startWrite(false);
+    if (this.installation === null) this.startWrite(false);
   }
 
   private handle(ready: Ready): void {
     for (const message of ready.messages) this.sendMessage(message);
     if (ready.snapshot !== null) {
-      this.inBackground(this.install(ready, ready.snapshot));
+      this.installation = this.install(ready, ready.snapshot);
+      this.inBackground(this.installation);
       return;
     }
     this.writes.add(ready);
@@ -307,7 +308,7 @@ export class RaftNode {
 
   /** Gives the disk what waits for it, unless it is busy; with `storeApplied` also if that is only applied changes. */
   private startWrite(storeApplied: boolean): void {
-    if (this.writing !== null || this.installing) return;
+    if (this.writing !== null || this.installation !== null) return;
     const changesDue = this.applier.hasChanges && (storeApplied || this.applier.pendingBytes >= STORE_BYTES);
     if (!this.writes.needsDisk && !changesDue) {
       if (!this.writes.isEmpty) this.finishWrite(this.writes.take());
@@ -358,7 +359,7 @@ export class RaftNode {
   }
 
   private async storeApplied(): Promise<void> {
-    if (this.installing || (!this.applier.hasChanges && !this.writes.needsDisk)) return;
+    if (this.installation !== null || (!this.applier.hasChanges && !this.writes.needsDisk)) return;
     await this.store(this.writes.take());
   }
 
@@ -366,11 +367,14 @@ export class RaftNode {
   private async offerSnapshot(received: ReceivedSnapshot): Promise<void> {
     if (this.state !== 'running') return;
     const { from, snapshot, staging } = received;
-    while (this.installing) await this.writing;
     this.received = received;
     this.core.step({ from, to: this.options.id, term: received.term as Term, type: 'snapshot', snapshot });
     this.guard(() => this.pump());
-    if (this.received === null) return;
+    if (this.received === null) {
+      // Taken. The receiver stages nothing else before it is in place.
+      await this.installation;
+      return;
+    }
     this.received = null;
     await staging.discard();
   }
@@ -379,14 +383,13 @@ export class RaftNode {
     const { received } = this;
     assert(received !== null && received.snapshot.index === snapshot.index, 'the core installs the snapshot that was received');
     this.received = null;
-    this.installing = true;
     this.options.log.info({ from: received.from, index: snapshot.index }, 'installing a snapshot');
     await this.writing;
     // Entries that waited for the disk are part of what the snapshot replaces; promises about them were true when made, or never sent.
     const { hardState, messages } = this.writes.take();
     await this.storage.install(received.staging, snapshot, ready.hardState ?? hardState);
     this.applier.load(await this.storage.readState());
-    this.installing = false;
+    this.installation = null;
     if (this.state !== 'running') return;
     for (const message of messages) if (message.type !== 'appendReply') this.sendMessage(message);
     this.writes.add({ ...ready, hardState: null });

@@ -56,6 +56,8 @@ interface Place {
   readonly host: Host;
   readonly disk: Disk;
   member: Member | null;
+  /** The process was started and is reading its disk. */
+  booting: boolean;
   /** Observed after its events while it runs. */
   observed: Observed | null;
   crashCallbacks: (() => void)[];
@@ -168,7 +170,8 @@ export class World implements Surroundings {
   }
 
   restart(id: string): void {
-    if (!this.isUp(id)) this.boot(id).catch((error: unknown) => this.fail(error));
+    const place = this.place(id);
+    if (place.member === null && !place.booting) this.boot(id).catch((error: unknown) => this.fail(error));
   }
 
   // --- for the checkers ---
@@ -192,12 +195,13 @@ export class World implements Surroundings {
     const voters = this.initialVoters.includes(id) ? this.initialVoters : [];
     const disk = new Disk(host, configurationOf(voters), this.random.fork(), this.diskCounts);
     disk.conditions.writeMs = this.diskMs;
-    this.places.set(id, { host, disk, member: null, observed: null, crashCallbacks: [] });
+    this.places.set(id, { host, disk, member: null, booting: false, observed: null, crashCallbacks: [] });
   }
 
   private async boot(id: string): Promise<void> {
     const place = this.place(id);
     const alive = place.host.lifeline();
+    place.booting = true;
     const storage = place.disk.open();
     const registers = new Registers({
       ran: (index, write) => {
@@ -228,6 +232,7 @@ export class World implements Surroundings {
       onApplied: (index) => this.check((checker) => checker.applied?.(id, index)),
       fatal: (error) => this.onFatal(id, error),
     });
+    place.booting = false;
     if (!alive()) return;
     const { state } = inside(node);
     place.member = { node, registers, onCrash: (callback) => place.crashCallbacks.push(callback) };

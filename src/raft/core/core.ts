@@ -81,7 +81,7 @@ export class RaftCore {
 
   /** Starts an election at once, as for a group of one, which has nobody to wait for. */
   campaign(): void {
-    if (this.state.leadership === null && this.state.isVoter) preCampaign(this.state);
+    if (this.state.leadership === null && this.state.mayCampaign) preCampaign(this.state);
   }
 
   /** Proposes commands: appends them here, or passes them on to the leader. Null if so; else none of them was taken. */
@@ -357,7 +357,7 @@ export class RaftCore {
         if (state.leadership !== null) handleHeartbeatReply(state, state.leadership, message);
         return;
       case 'timeoutNow':
-        if (state.role !== 'leader' && state.isVoter) campaign(state, true);
+        if (state.role !== 'leader' && state.mayCampaign) campaign(state, true);
         return;
       case 'propose':
       case 'readIndex':

@@ -13,7 +13,7 @@ type VoteRequest = MessageOf<'preVote' | 'vote'>;
 
 export function tickElection(state: CoreState): void {
   state.electionElapsed++;
-  if (state.electionElapsed >= state.electionTimeout && state.isVoter) preCampaign(state);
+  if (state.electionElapsed >= state.electionTimeout && state.mayCampaign) preCampaign(state);
 }
 
 export function preCampaign(state: CoreState): void {

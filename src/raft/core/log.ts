@@ -74,6 +74,12 @@ export class RaftLog {
     return this.configurations[this.configurations.length - 1] as LoggedConfiguration;
   }
 
+  /** The committed configuration and those that may still be taken back. */
+  openConfigurations(): Configuration[] {
+    const settled = this.configurations.findLastIndex(({ index }) => index <= this.committed);
+    return this.configurations.slice(Math.max(0, settled)).map(({ configuration }) => configuration);
+  }
+
   configurationAt(index: LogIndex): Configuration {
     const held = this.configurations.findLast((logged) => logged.index <= index);
     assert(held !== undefined, `the configuration at ${index} is compacted away`);

@@ -71,8 +71,12 @@ export class CoreState {
     this.electionTimeout = options.heartbeatTicks + 1 + random.below(options.electionTicks);
   }
 
-  get isVoter(): boolean {
-    return isVoter(this.log.configuration, this.id);
+  /**
+   * Whether an election may begin here. Also where an entry that is not known to be committed takes this node's vote away (thesis 4.2.2): the
+   * remaining voters may lack that entry, and could then not be elected by those who have it. Its own vote does not count then.
+   */
+  get mayCampaign(): boolean {
+    return this.log.openConfigurations().some((configuration) => isVoter(configuration, this.id));
   }
 
   /** Sends at once: the message promises nothing about this node's disk. */
