@@ -1,6 +1,6 @@
 /** What random histories of volumes reach rarely: a fold under records that never end, a drain that finds work which has just begun. */
 import { expect, test } from 'vitest';
-import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
+import { ArchipelagoError, type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { OpenMap, PageCache } from '../../src/mapper/index.ts';
 import { SimDisk, SimStore } from '../volume/sim-store.ts';
 
@@ -8,17 +8,17 @@ const VOLUME = 1 as VolumeId;
 const GENERATION = 1 as Generation;
 
 /** A map over a store whose operations end when the test says so. */
-async function openMap(): Promise<{ map: OpenMap; store: SimStore }> {
-  const store = new SimStore(new SimDisk(), 1);
+async function openMap(disk = new SimDisk(), number = 1): Promise<{ map: OpenMap; store: SimStore }> {
+  const store = new SimStore(disk, number);
   store.atOnce = 1;
-  const epoch = 1 as Epoch;
+  const epoch = number as Epoch;
   const map = await OpenMap.open({
     blockStore: store,
     takeover: await store.takeOver(VOLUME, epoch, false),
     volume: VOLUME,
     epoch,
     initialRoot: null,
-    naming: { generation: GENERATION },
+    naming: { generation: number as Generation },
     bootId: 'boot',
     cache: new PageCache(),
     log: silentLog,
@@ -75,6 +75,24 @@ test('a flush without a new record since the last mark appends none', async () =
   const before = journalBytes(store);
   await map.flush();
   expect(journalBytes(store)).toBe(before);
+});
+
+test('a change whose append failed is not found by the next owner, though its bytes had arrived', async () => {
+  const { map, store } = await openMap();
+  store.atOnce = 1;
+  await map.recordChange({ kind: 'plain', index: 1, generation: GENERATION });
+  const append = map.store.appendJournal.bind(map.store);
+  map.store.appendJournal = (segment, position, bytes, waiter) => {
+    map.store.appendJournal = append;
+    append(segment, position, bytes, { storeDone: () => undefined });
+    setImmediate(() => waiter.storeDone(new ArchipelagoError('no-space', 'told too late')));
+    return false;
+  };
+  await expect(map.recordChange({ kind: 'absent', index: 1 })).rejects.toMatchObject({ code: 'no-space' });
+  expect(map.pages.generationOf(1)).toBe(GENERATION);
+  store.die();
+  const next = await openMap(store.disk, 2);
+  expect(next.map.pages.generationOf(1)).toBe(GENERATION);
 });
 
 function journalBytes(store: SimStore): number {

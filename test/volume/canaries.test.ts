@@ -1,0 +1,147 @@
+/**
+ * Planted bugs that the random histories of `world.ts` have to find. Each replaces a part of an open map, its store or a served volume by
+ * one that does what an earlier or a careless version might do. What a history cannot show has its own test: the order of overlapping I/O
+ * that is under way at a time (`served-volume.test.ts`), and a journal that is not cut after a failed append (`open-map.test.ts`).
+ */
+import { describe, expect, test } from 'vitest';
+import type { Generation } from '../../src/base/index.ts';
+import type { VolumeStore } from '../../src/blocker/index.ts';
+import type { LayeredEntry, OpenMap } from '../../src/mapper/index.ts';
+import { type Hooks, World } from './world.ts';
+
+const MAX_SEEDS = 60;
+
+interface MapInside {
+  recordChange: OpenMap['recordChange'];
+  isLive: OpenMap['isLive'];
+  appendedFrames: number;
+  appendMark(writer: unknown, covered: number): Promise<void>;
+  flush: OpenMap['flush'];
+  store: VolumeStore;
+}
+
+const inside = (map: OpenMap): MapInside => map as unknown as MapInside;
+
+const CANARIES: { name: string; faults?: boolean; hooks: Hooks }[] = [
+  {
+    name: 'a change is recorded after its write was acknowledged',
+    hooks: {
+      map(map) {
+        const record = map.recordChange.bind(map);
+        inside(map).recordChange = async (change) => void record(change).catch(() => undefined);
+      },
+    },
+  },
+  {
+    name: 'a cut does not wait for what is under way',
+    hooks: {
+      served(served) {
+        const stop = served.stopAdmitting.bind(served);
+        served.stopAdmitting = async () => void stop();
+        served.forgetBlocks = () => undefined;
+      },
+    },
+  },
+  {
+    name: 'the live set is not closed at a cut',
+    hooks: {
+      map(map) {
+        const isLive = map.isLive.bind(map);
+        const ever = new Set<Generation>();
+        inside(map).isLive = (generation) => {
+          if (isLive(generation)) ever.add(generation);
+          return ever.has(generation);
+        };
+      },
+    },
+  },
+  {
+    name: 'the header is written before its pages are durable',
+    hooks: {
+      map(map) {
+        const { store } = map;
+        const [sync, writePage] = [store.sync.bind(store), store.writePage.bind(store)];
+        let pages = false;
+        store.writePage = (...page) => {
+          pages = true;
+          return writePage(...page);
+        };
+        store.sync = () => {
+          if (!pages) return sync();
+          pages = false;
+          return Promise.resolve();
+        };
+      },
+    },
+  },
+  {
+    name: 'a mark covers what was appended while the sync ran',
+    hooks: {
+      map(map) {
+        const it = inside(map);
+        const appendMark = it.appendMark.bind(map);
+        it.appendMark = (writer) => appendMark(writer, it.appendedFrames);
+      },
+    },
+  },
+  {
+    name: 'a presence bitmap has a bit too many',
+    hooks: {
+      map(map) {
+        const record = map.recordChange.bind(map);
+        inside(map).recordChange = (change) => {
+          if (change.kind !== 'layered') return record(change);
+          const wrong: LayeredEntry = { ...change, presenceLow: (change.presenceLow | (change.presenceLow << 1)) >>> 0 };
+          return record({ ...change, ...wrong });
+        };
+      },
+    },
+  },
+  {
+    name: 'a flush syncs the journal and not the data',
+    hooks: {
+      map(map) {
+        const { store } = map;
+        store.sync = () => store.syncJournal();
+      },
+    },
+  },
+  {
+    name: 'a flush sets no mark',
+    hooks: {
+      map(map) {
+        inside(map).appendMark = () => Promise.resolve();
+      },
+    },
+  },
+  {
+    name: 'a flush succeeds after a failed sync',
+    faults: true,
+    hooks: {
+      map(map) {
+        const flush = map.flush.bind(map);
+        inside(map).flush = () => flush().catch(() => undefined);
+      },
+    },
+  },
+  {
+    name: 'the next owner does not sync what the one before had written',
+    hooks: {
+      map(map) {
+        map.store.unsynced = () => [];
+      },
+    },
+  },
+];
+
+describe('the random histories find', () => {
+  test.each(CANARIES)('$name', async ({ faults, hooks }) => {
+    let found: unknown = null;
+    for (let seed = 1; seed <= MAX_SEEDS && found === null; seed++) {
+      await new World({ seed, steps: 700, faults: faults ?? false, hooks }).run().catch((error: unknown) => {
+        found = error;
+      });
+    }
+    expect(found).not.toBeNull();
+  });
+});
