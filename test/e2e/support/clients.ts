@@ -32,7 +32,9 @@ export async function qemuIo(uri: string, ...commands: string[]): Promise<void> 
 }
 
 export function tryQemuIo(uri: string, ...commands: string[]): Promise<Ended> {
-  return runToEnd('qemu-io', ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri]);
+  // Else it wants to write, and a snapshot does not let it.
+  const mode = commands.every((command) => command.startsWith('read ')) ? ['-r'] : [];
+  return runToEnd('qemu-io', ['-f', 'raw', ...mode, ...commands.flatMap((command) => ['-c', command]), uri]);
 }
 
 /** A Python program in which `h` is a libnbd handle that is connected to `uri`; resolves to what it prints. */

@@ -192,11 +192,15 @@ export class Cluster {
     });
   }
 
+  /** The data process of a node, told without asking the node. */
+  dataPid(name: string): number | null {
+    const { pid } = this.node(name);
+    return groupMembers(pid).find((member) => member.pid !== pid)?.pid ?? null;
+  }
+
   /** SIGKILLs a node's data process, which its control process replaces; resolves to its pid. */
   async killData(name: string): Promise<number> {
-    const status = await this.status(name);
-    const pid = status.nodes.find((node) => node.name === name)?.pids.data[0];
-    if (pid === undefined) throw new Error(`node ${name} has no data process`);
+    const pid = await eventually(`node ${name} has a data process`, () => this.dataPid(name));
     process.kill(pid, 'SIGKILL');
     return pid;
   }
