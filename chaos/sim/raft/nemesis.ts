@@ -1,6 +1,7 @@
 /** Breaks things at seeded moments, and mends everything at the end. */
 import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
 import { CALM } from '../network.ts';
+import { inside } from './inside.ts';
 import type { World } from './world.ts';
 
 export interface NemesisCounts {
@@ -66,6 +67,8 @@ export class Nemesis {
       () => this.crash(),
       () => this.crashVoters(),
       () => this.crashLeader(),
+      () => this.rivals(),
+      () => this.rivals(),
       () => this.isolateLeader(),
       () => this.partition(),
       () => this.oneWay(),
@@ -143,11 +146,11 @@ export class Nemesis {
     return ids;
   }
 
-  private crash(id = this.pick()): void {
+  private crash(id = this.pick(), downMs = this.downMs()): void {
     if (!this.world.isUp(id)) return;
     this.counts.crashes++;
     this.world.crash(id);
-    this.restartLater(id);
+    this.world.scheduler.in(downMs, () => this.world.restart(id));
   }
 
   private crashLeader(): void {
@@ -160,14 +163,29 @@ export class Nemesis {
     for (const id of this.world.initialVoters) if (this.random.chance(0.6)) this.crash(id);
   }
 
+  /** All start anew, two campaign at the same moment, and one of the others crashes while it is asked. */
+  private rivals(): void {
+    const { world, random } = this;
+    for (const id of world.initialVoters) this.crash(id, random.unit() * 20);
+    const [one = '', other = '', ...rest] = this.shuffled().filter((id) => world.initialVoters.includes(id));
+    world.scheduler.in(50, () => {
+      for (const id of [one, other]) {
+        const node = world.member(id)?.node;
+        // As short as a timeout can be drawn.
+        if (node !== undefined) inside(node).state.electionTimeout = 3;
+      }
+    });
+    for (const id of rest) world.scheduler.in(300 + random.unit() * 150, () => this.crash(id, random.unit() * 60));
+  }
+
   private crashAll(): void {
     this.counts.restartsOfAll++;
     for (const id of this.world.ids) this.crash(id);
   }
 
-  private restartLater(id: string): void {
+  private downMs(): number {
     const quick = this.profile === 'elections' || this.random.chance(0.3);
-    this.world.scheduler.in(quick ? this.random.unit() * 200 : 20 + this.random.unit() * 2_500, () => this.world.restart(id));
+    return quick ? this.random.unit() * 200 : 20 + this.random.unit() * 2_500;
   }
 
   private cutBetween(groups: readonly (readonly string[])[]): void {
