@@ -33,7 +33,7 @@ export class Channel {
     port.on('disconnect', () => this.disconnected());
   }
 
-  /** Rejects with the other side's error, or `unavailable` when it has gone. */
+  /** Rejects with the other side's error, `unavailable` when it has gone before, or `timeout` when it goes without an answer. */
   request<Value>(method: string, parameters: unknown): Promise<Value> {
     return new Promise<unknown>((resolve, reject) => {
       const id = this.nextId++;
@@ -84,10 +84,15 @@ export class Channel {
     this.open = false;
     const waiting = [...this.waiting.values()];
     this.waiting.clear();
-    for (const { reject } of waiting) reject(gone());
+    for (const { reject } of waiting) reject(lost());
   }
 }
 
 function gone(): ArchipelagoError {
   return new ArchipelagoError('unavailable', 'the other process of this node has ended', { hint: 'it is started again within seconds' });
+}
+
+/** Not `unavailable`: it may have been done, so whoever asks again would be told that, say, the name of his own snapshot is taken. */
+function lost(): ArchipelagoError {
+  return new ArchipelagoError('timeout', 'the other process of this node has ended before it answered', { hint: 'look whether it was done' });
 }
