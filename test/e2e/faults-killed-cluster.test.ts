@@ -15,7 +15,7 @@ stories('everything that was acknowledged survives ten kills of the whole cluste
   const cluster = await startCluster();
   const sequence = { next: 1 };
   // Many blocks, so that kills meet first writes and new layers, and sub-blocks that are smaller than most writes.
-  await cluster.json('volume', 'create', 'disk', '--size', '48M', '--block-size', '256K');
+  await cluster.json('volume', 'create', 'disk', '--size', '16M', '--block-size', '256K');
   const writer = await Writer.attach({ uri: cluster.uri('disk', 'n1'), seed: 7, sequence, zeroes: true });
   const clones: Writer[] = [];
   const snapshots = new Map<string, Uint32Array>();
