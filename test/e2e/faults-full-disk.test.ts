@@ -22,7 +22,8 @@ const reason = process.getuid?.() === 0 ? null : 'needs root, to mount a small f
         store = join(directory, 'store');
         mkdirSync(store);
         await run('mount', ['-t', 'tmpfs', '-o', `size=${STORE_BYTES}`, 'tmpfs', store]);
-        atEnd(() => spawnSync('umount', [store]));
+        // Lazily: the kernel may still be busy with what the daemons had open.
+        atEnd(() => spawnSync('umount', ['--lazy', store]));
       },
     });
     const filler = join(store, 'filler');
