@@ -1,20 +1,21 @@
 /**
  * Planted bugs that the random histories of `world.ts` have to find. Each replaces a part of an open map, its store or a served volume by
  * one that does what an earlier or a careless version might do. What a history cannot show has its own test: the order of overlapping I/O
- * that is under way at a time (`served-volume.test.ts`), and a journal that is not cut after a failed append (`open-map.test.ts`).
+ * that is under way at a time (`served-volume.test.ts`), a mark that covers what was appended while the sync ran, which takes long to meet, and
+ * a journal that is not cut after a failed append (`open-map.test.ts`).
  */
 import { describe, expect, test } from 'vitest';
-import type { Generation } from '../../src/base/index.ts';
+import { ArchipelagoError, AssertionFailure, type Generation } from '../../src/base/index.ts';
 import type { VolumeStore } from '../../src/blocker/index.ts';
 import type { LayeredEntry, OpenMap } from '../../src/mapper/index.ts';
-import { type Hooks, World } from './world.ts';
+import { Violation } from './twin.ts';
+import { type Hooks, World, type WorldOptions } from './world.ts';
 
 const MAX_SEEDS = 60;
 
 interface MapInside {
   recordChange: OpenMap['recordChange'];
   isLive: OpenMap['isLive'];
-  appendedFrames: number;
   appendMark(writer: unknown, covered: number): Promise<void>;
   flush: OpenMap['flush'];
   store: VolumeStore;
@@ -22,7 +23,7 @@ interface MapInside {
 
 const inside = (map: OpenMap): MapInside => map as unknown as MapInside;
 
-const CANARIES: { name: string; faults?: boolean; hooks: Hooks }[] = [
+const CANARIES: (Partial<WorldOptions> & { name: string; hooks: Hooks })[] = [
   {
     name: 'a change is recorded after its write was acknowledged',
     hooks: {
@@ -75,16 +76,6 @@ const CANARIES: { name: string; faults?: boolean; hooks: Hooks }[] = [
     },
   },
   {
-    name: 'a mark covers what was appended while the sync ran',
-    hooks: {
-      map(map) {
-        const it = inside(map);
-        const appendMark = it.appendMark.bind(map);
-        it.appendMark = (writer) => appendMark(writer, it.appendedFrames);
-      },
-    },
-  },
-  {
     name: 'a presence bitmap has a bit too many',
     hooks: {
       map(map) {
@@ -126,6 +117,8 @@ const CANARIES: { name: string; faults?: boolean; hooks: Hooks }[] = [
   },
   {
     name: 'the next owner does not sync what the one before had written',
+    deaths: 0.02,
+    handOvers: 0.05,
     hooks: {
       map(map) {
         map.store.unsynced = () => [];
@@ -135,13 +128,14 @@ const CANARIES: { name: string; faults?: boolean; hooks: Hooks }[] = [
 ];
 
 describe('the random histories find', () => {
-  test.each(CANARIES)('$name', async ({ faults, hooks }) => {
+  test.each(CANARIES)('$name', async ({ name: _name, ...options }) => {
     let found: unknown = null;
     for (let seed = 1; seed <= MAX_SEEDS && found === null; seed++) {
-      await new World({ seed, steps: 700, faults: faults ?? false, hooks }).run().catch((error: unknown) => {
+      await new World({ seed, steps: 700, faults: false, ...options }).run().catch((error: unknown) => {
         found = error;
       });
     }
-    expect(found).not.toBeNull();
+    // Not a fault of the history itself.
+    expect(found).toSatisfy((error: unknown) => error instanceof Violation || error instanceof ArchipelagoError || error instanceof AssertionFailure);
   });
 });

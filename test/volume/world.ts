@@ -34,6 +34,9 @@ export interface WorldOptions {
   readonly steps: number;
   readonly faults: boolean;
   readonly hooks?: Hooks;
+  /** How often, in a step. */
+  readonly deaths?: number;
+  readonly handOvers?: number;
 }
 
 class WorldIo extends VolumeIo {
@@ -121,13 +124,14 @@ export class World {
     for (let i = prng.below(6); i > 0; i--) this.store.step();
     if (prng.chance(0.02)) this.guard(this.fold(volume));
     if (prng.chance(0.015)) this.guard(this.snapshot(volume));
-    if (prng.chance(0.01)) this.guard(this.handOver(volume));
+    if (prng.chance(this.options.handOvers ?? 0.01)) this.guard(this.handOver(volume));
     if (prng.chance(0.01) && this.snapshots.length > 0) await this.checkSnapshot(this.pick(this.snapshots));
     if (prng.chance(0.01)) this.cloneOne();
     if (prng.chance(0.03)) this.disk.writeBack(prng);
     if (prng.chance(0.05)) this.cache.evict(0);
     if (prng.chance(0.02)) this.changeWeather();
-    if (prng.chance(0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05))) await this.die(prng.chance(0.5));
+    if (prng.chance(this.options.deaths ?? 0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05)))
+      await this.die(prng.chance(0.5));
     await tick();
   }
 
