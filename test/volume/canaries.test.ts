@@ -29,6 +29,7 @@ const CANARIES: (Partial<WorldOptions> & { name: string; hooks: Hooks })[] = [
     hooks: {
       map(map) {
         const record = map.recordChange.bind(map);
+        // Who was told already hears of no error.
         inside(map).recordChange = async (change) => void record(change).catch(() => undefined);
       },
     },
@@ -111,6 +112,7 @@ const CANARIES: (Partial<WorldOptions> & { name: string; hooks: Hooks })[] = [
     hooks: {
       map(map) {
         const flush = map.flush.bind(map);
+        // The planted bug itself.
         inside(map).flush = () => flush().catch(() => undefined);
       },
     },

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { World } from './world.ts';
 
 const STEPS = 700;
-const SEEDS = Number(process.env['VOLUME_MODEL_SEEDS'] ?? 8);
+const SEEDS = Number(process.env['VOLUME_MODEL_SEEDS'] ?? 12);
 const FIRST = Number(process.env['VOLUME_MODEL_FIRST_SEED'] ?? 1);
 
 describe.each([

@@ -2,7 +2,7 @@
  * A few nodes in one process, for stories about ownership: real volumes and sessions over the simulated disk, a registry that every node sees
  * at once or when the story says so, and links that are slow, cut and restored. Time moves only when the story moves it.
  */
-import { ArchipelagoError, type Epoch, type LivenessEpoch, type Log, silentLog, type VolumeId } from '../../src/base/index.ts';
+import { ArchipelagoError, type LivenessEpoch, type Log, silentLog } from '../../src/base/index.ts';
 import { type Command, type CommandValues, PageCache, type VolumeRecord } from '../../src/mapper/index.ts';
 import { decodeResult, encodeCommand } from '../../src/mapper/registry/codec.ts';
 import { Registry } from '../../src/mapper/registry/registry.ts';
@@ -390,7 +390,7 @@ class NodeIo extends VolumeIo {
 }
 
 /** Submits one I/O. */
-export function submit(device: Device, kind: IoKind, offset: number, data: Uint8Array, fua = false): Promise<void> {
+function submit(device: Device, kind: IoKind, offset: number, data: Uint8Array, fua = false): Promise<void> {
   return new Promise((resolve, reject) => {
     const io = new NodeIo((error) => (error ? reject(error) : resolve()));
     io.kind = kind;
@@ -417,5 +417,3 @@ export async function read(device: Device, offset: number, length = 512): Promis
   if (data.some((byte) => byte !== value)) throw new Error('what was read is torn');
   return value as number;
 }
-
-export type { Epoch, VolumeId };

@@ -13,7 +13,7 @@ import { ManualClock } from '../raft/support/manual-clock.ts';
 import { SimDisk, SimStore } from './sim-store.ts';
 import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
 
-export const BLOCK_BYTES = 64 * 1024;
+const BLOCK_BYTES = 64 * 1024;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
 /** The blocks that are used: neighbours, and some that are far away in the map's tree. */
 const USED_BLOCKS = [0, 1, 2, 700, 701, 90_000];
