@@ -183,10 +183,13 @@ export class Volumes implements DeviceDirectory {
     if (!record) throw new ArchipelagoError('not-found', `volume ${id} does not exist`);
     const { blockStore } = this.context;
     if (record.kind === 'snapshot') return checkMap(blockStore, record.root, record.sizeBytes, record.blockSizeBytes);
-    const served = await this.volumeToChange(id).own(ATTACH_TIMEOUT_MS);
-    // What the fold wrote stays as it is, whatever is written meanwhile.
-    const root = (await served.owned?.map.fold()) ?? null;
-    return checkMap(blockStore, root, served.sizeBytes, served.blockSizeBytes);
+    const volume = this.volumeToChange(id);
+    // What the fold wrote stays as it is, whatever is written meanwhile. A handover has to know of every fold, so they take turns.
+    const root = await volume.exclusively(async () => {
+      const { owned } = await volume.own(ATTACH_TIMEOUT_MS);
+      return (await owned?.map.fold()) ?? null;
+    });
+    return checkMap(blockStore, root, volume.record.sizeBytes, volume.record.blockSizeBytes);
   }
 
   /** Blocks of volumes that nobody has open, by what their headers say: changes since the last fold are not counted. */
