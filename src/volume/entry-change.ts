@@ -40,7 +40,7 @@ export async function changeEntry(volume: ChangingVolume, block: Block, change: 
   const { map } = volume.owned;
   if (map.failed) throw map.failed;
   if (block.object === null) {
-    if (change.data !== null && !isZero(change.data)) await firstWrite(map, block, change.start, change.data);
+    if (change.data !== null && !isZero(change.data)) await firstWrite(map, block, change.start, change.data, volume.blockSizeBytes);
   } else if (change.data === null && volume.coversBlock(block.index, change.start, change.length)) {
     await dropBlock(map, block, volume.blockSizeBytes);
   } else if (block.layered !== null && block.writable === null) {
@@ -54,17 +54,23 @@ export async function changeEntry(volume: ChangingVolume, block: Block, change: 
 async function createObject(map: OpenMap, index: number, start: number, data: Uint8Array, blockSizeBytes: number): Promise<WritableBlockObject> {
   const object = map.store.object(map.naming, index);
   try {
+    await createOrReuse(object, start, data, blockSizeBytes);
+  } catch (error) {
+    object.release();
+    throw error;
+  }
+  return object;
+}
+
+async function createOrReuse(object: WritableBlockObject, start: number, data: Uint8Array, blockSizeBytes: number): Promise<void> {
+  try {
     await storeCall((waiter) => object.create(start, data, waiter));
   } catch (error) {
-    if (!(error instanceof ArchipelagoError) || error.code !== 'exists') {
-      object.release();
-      throw error;
-    }
+    if (!(error instanceof ArchipelagoError) || error.code !== 'exists') throw error;
     // A first write that failed half-way, or a block dropped since: the name is this owner's alone, and nothing refers to what it holds.
     await storeCall((waiter) => object.zero(0, blockSizeBytes, waiter));
     await storeCall((waiter) => object.write(start, data, waiter));
   }
-  return object;
 }
 
 function setPlain(block: Block, object: WritableBlockObject | null): void {
@@ -85,8 +91,8 @@ async function recordOrRelease(map: OpenMap, change: MapChange, created: BlockOb
   }
 }
 
-async function firstWrite(map: OpenMap, block: Block, start: number, data: Uint8Array): Promise<void> {
-  const object = await createObject(map, block.index, start, data, Number.MAX_SAFE_INTEGER);
+async function firstWrite(map: OpenMap, block: Block, start: number, data: Uint8Array, blockSizeBytes: number): Promise<void> {
+  const object = await createObject(map, block.index, start, data, blockSizeBytes);
   await recordOrRelease(map, { kind: 'plain', index: block.index, generation: object.generation }, object);
   setPlain(block, object);
 }

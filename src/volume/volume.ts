@@ -44,7 +44,7 @@ export class Volume {
   private suspended = false;
   private wanted = 0;
   private operations: Promise<unknown> = Promise.resolve();
-  private waiters: (() => void)[] = [];
+  private readonly waiters = new Set<() => void>();
 
   constructor(context: VolumeContext, record: VolumeRecord) {
     this.context = context;
@@ -119,18 +119,18 @@ export class Volume {
 
   private nextChange(deadlineMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = this.context.clock.setTimer(Math.max(1, deadlineMs - this.context.clock.nowMs()), resolve);
-      this.waiters.push(() => {
+      const changed = (): void => {
         timer.cancel();
+        this.waiters.delete(changed);
         resolve();
-      });
+      };
+      const timer = this.context.clock.setTimer(Math.max(1, deadlineMs - this.context.clock.nowMs()), changed);
+      this.waiters.add(changed);
     });
   }
 
   private notify(): void {
-    const waiters = this.waiters;
-    this.waiters = [];
-    for (const waiter of waiters) waiter();
+    for (const waiter of [...this.waiters]) waiter();
   }
 
   /** Whether the registry says that this process owns the volume under `epoch`. */
@@ -334,8 +334,16 @@ export class Volume {
   private startHeldTimer(): void {
     this.heldTimer ??= this.context.clock.setTimer(this.context.ioTimeoutMs, () => {
       this.heldTimer = null;
-      this.failHeld(this.lastError ?? new ArchipelagoError('unavailable', `nobody could serve volume '${this.record.name}' in time`));
+      this.failHeld(this.whyNotServed);
     });
+  }
+
+  /** For whoever has waited in vain. */
+  get whyNotServed(): ArchipelagoError {
+    const { owner, name } = this.record;
+    const reason = this.lastError?.message ?? (owner ? `its owner is node ${owner.node}` : 'it has no owner');
+    const hint = 'see `archipelago cluster status`';
+    return new ArchipelagoError('unavailable', `nobody could serve volume '${name}' in time: ${reason}`, { hint, cause: this.lastError });
   }
 
   private goneError(): ArchipelagoError {

@@ -96,7 +96,7 @@ export class Volumes implements DeviceDirectory {
     if (!(await volume.whenAdmitting(ATTACH_TIMEOUT_MS)) || volume.removed) {
       volume.clientsChanged(-1);
       if (volume.removed) throw notFound(name);
-      throw new ArchipelagoError('unavailable', `nobody could serve volume '${name}' in time`, { hint: 'see `archipelago cluster status`' });
+      throw volume.whyNotServed;
     }
     return new VolumeDevice(volume);
   }
