@@ -1,4 +1,4 @@
-/** A seeded network: delay, loss, duplication, reordering, and links that are cut one way or both. */
+/** A seeded network: delay, loss, duplication, reordering, and links that are slow, or cut, one way or both. */
 import type { Prng } from '../../src/base/index.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -25,6 +25,7 @@ export class Network {
   readonly counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, straggled: 0, cut: 0 };
   conditions: NetworkConditions = CALM;
   private readonly cut = new Set<string>();
+  private readonly slow = new Map<string, number>();
   private readonly scheduler: Scheduler;
   private readonly random: Prng;
   private readonly deliver: (from: string, to: string, frame: Uint8Array) => void;
@@ -52,13 +53,19 @@ export class Network {
     this.cut.add(`${from}>${to}`);
   }
 
+  /** Adds to the delay of that direction. */
+  slowLink(from: string, to: string, delayMs: number): void {
+    this.slow.set(`${from}>${to}`, delayMs);
+  }
+
   heal(): void {
     this.cut.clear();
+    this.slow.clear();
   }
 
   private dispatch(from: string, to: string, frame: Uint8Array): void {
     const { random, conditions, counts } = this;
-    let delayMs = conditions.delayMs * (0.1 + random.unit());
+    let delayMs = conditions.delayMs * (0.1 + random.unit()) + (this.slow.get(`${from}>${to}`) ?? 0);
     if (random.chance(conditions.straggling)) {
       counts.straggled++;
       delayMs += random.unit() * STRAGGLE_MS;

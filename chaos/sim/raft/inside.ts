@@ -1,4 +1,4 @@
-/** A look inside a running member, for checkers and planted bugs. Nothing of this is part of the library's interface. */
+/** A look inside a running member, for checkers, planted bugs and the nemesis. Nothing of this is part of the library's interface. */
 import type { Applier } from '../../../src/raft/applier.ts';
 import type { RaftCore } from '../../../src/raft/core/core.ts';
 import type { CoreState } from '../../../src/raft/core/state.ts';
@@ -18,4 +18,10 @@ export interface Inside {
 export function inside(node: RaftNode): Inside {
   const { core, applier, proposals, barriers, storage } = node as unknown as Omit<Inside, 'state'>;
   return { core, applier, proposals, barriers, storage, state: (core as unknown as { state: CoreState }).state };
+}
+
+/** As if its election timeout ended at this moment. */
+export function campaignNow(node: RaftNode): void {
+  inside(node).core.campaign();
+  (node as unknown as { schedulePump(): void }).schedulePump();
 }

@@ -1,7 +1,7 @@
 /** Breaks things at seeded moments, and mends everything at the end. */
 import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
 import { CALM } from '../network.ts';
-import { inside } from './inside.ts';
+import { campaignNow } from './inside.ts';
 import type { World } from './world.ts';
 
 export interface NemesisCounts {
@@ -128,6 +128,13 @@ export class Nemesis {
     (actions[this.random.below(actions.length)] as () => void)();
   }
 
+  /** Does something after a while, unless everything is being mended by then. */
+  private later(delayMs: number, action: () => void): void {
+    this.world.scheduler.in(delayMs, () => {
+      if (!this.stopped) action();
+    });
+  }
+
   private pick(): string {
     const { ids } = this.world;
     return ids[this.random.below(ids.length)] as string;
@@ -163,19 +170,31 @@ export class Nemesis {
     for (const id of this.world.initialVoters) if (this.random.chance(0.6)) this.crash(id);
   }
 
-  /** All start anew, two campaign at the same moment, and one of the others crashes while it is asked. */
+  /**
+   * All start anew and two campaign at the same moment. The others hear the second one late, lose the first one while it is being elected,
+   * and crash: whoever forgets its vote then gives another.
+   */
   private rivals(): void {
     const { world, random } = this;
+    world.network.heal();
     for (const id of world.initialVoters) this.crash(id, random.unit() * 20);
     const [one = '', other = '', ...rest] = this.shuffled().filter((id) => world.initialVoters.includes(id));
-    world.scheduler.in(50, () => {
+    const hearLate = random.chance(0.8);
+    this.later(60, () => {
       for (const id of [one, other]) {
         const node = world.member(id)?.node;
-        // As short as a timeout can be drawn.
-        if (node !== undefined) inside(node).state.electionTimeout = 3;
+        if (node !== undefined) campaignNow(node);
       }
+      for (const id of rest) if (hearLate) world.network.slowLink(other, id, 200 + random.unit() * 600);
     });
-    for (const id of rest) world.scheduler.in(300 + random.unit() * 150, () => this.crash(id, random.unit() * 60));
+    for (const id of rest) {
+      const lostMs = 60 + random.unit() * 100;
+      this.later(lostMs, () => {
+        world.network.cutLink(one, id);
+        world.network.cutLink(one, other);
+      });
+      this.later(lostMs + random.unit() * 80, () => this.crash(id, random.unit() * 60));
+    }
   }
 
   private crashAll(): void {
@@ -219,12 +238,18 @@ export class Nemesis {
     this.cutBetween([[id], this.world.ids.filter((other) => other !== id)]);
   }
 
-  /** Nobody hears the leader, which still hears what is late. */
+  /** Nobody hears the leader, which goes on hearing old answers for a while. */
   private muteLeader(): void {
     const leader = this.leader();
     if (leader === null) return;
     this.counts.oneWayPartitions++;
-    for (const id of this.world.ids) if (id !== leader) this.world.network.cutLink(leader, id);
+    const delayMs = this.random.unit() * 3_500;
+    for (const id of this.world.ids) {
+      if (id === leader) continue;
+      this.world.network.slowLink(id, leader, delayMs);
+      // The answers that will be late are still asked for.
+      this.later(500, () => this.world.network.cutLink(leader, id));
+    }
   }
 
   private oneWay(): void {
