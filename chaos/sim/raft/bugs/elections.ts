@@ -24,13 +24,6 @@ export const ELECTION_BUGS: readonly Bug[] = [
     },
   },
   {
-    name: 'vote-compares-length-only',
-    mistake: 'the longer log wins a vote, whatever the term of its last entry',
-    plant({ inside: { state } }) {
-      state.log.isUpToDate = (lastIndex) => lastIndex >= state.log.lastIndex;
-    },
-  },
-  {
     name: 'votes-twice',
     mistake: 'a member does not remember within a term whom it voted for',
     plant(patient) {

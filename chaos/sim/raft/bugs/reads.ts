@@ -1,4 +1,4 @@
-import { type Bug, onStep, wrap } from './bug.ts';
+import { type Bug, wrap } from './bug.ts';
 
 export const READ_BUGS: readonly Bug[] = [
   {
@@ -12,16 +12,6 @@ export const READ_BUGS: readonly Bug[] = [
         leadership.reads.push({ from: state.id, context, index: state.log.committed, round: leadership.round });
         leadership.heartbeatElapsed = state.options.heartbeatTicks;
       });
-    },
-  },
-  {
-    name: 'late-heartbeat-reply-confirms',
-    mistake: 'any reply to a heartbeat confirms every read that waits, also one that came after the heartbeat',
-    plant(patient) {
-      const { state } = patient.inside;
-      onStep(patient, (message) =>
-        message.type === 'heartbeatReply' && state.leadership !== null ? { ...message, round: state.leadership.round } : message,
-      );
     },
   },
   {

@@ -1,4 +1,3 @@
-import { quorumValue } from '../../../../src/raft/core/quorum.ts';
 import type { Entry, LogIndex } from '../../../../src/raft/index.ts';
 import { afterEvents, type Bug, onStep, type Patient, wrap } from './bug.ts';
 
@@ -18,19 +17,6 @@ function commit({ inside: { state } }: Patient, index: number): void {
 }
 
 export const REPLICATION_BUGS: readonly Bug[] = [
-  {
-    name: 'commits-older-term-by-count',
-    mistake: 'a leader commits an entry of an older term because a majority has it (figure 8)',
-    plant(patient) {
-      const { state } = patient.inside;
-      afterEvents(patient, () =>
-        commit(
-          patient,
-          quorumValue(state.log.configuration, (id) => matchOf(patient, id)),
-        ),
-      );
-    },
-  },
   {
     name: 'commits-by-half',
     mistake: 'one voter less than a majority is enough to commit',
@@ -67,18 +53,6 @@ export const REPLICATION_BUGS: readonly Bug[] = [
         const cut = log as unknown as { truncate(from: number): void };
         if (first !== undefined && first.index > log.committed && first.index <= log.lastIndex) cut.truncate(first.index);
         merge(entries);
-      });
-    },
-  },
-  {
-    name: 'commits-beyond-append',
-    mistake: 'a follower takes the leader’s commit index for its whole log, not only for the part that the append proved to match',
-    plant(patient) {
-      const { core, state } = patient.inside;
-      wrap(core, 'step', (step) => (message) => {
-        step(message);
-        if (message.type !== 'append' || message.term !== state.term || !state.log.matches(message.previousIndex, message.previousTerm)) return;
-        state.log.commitTo(Math.min(message.commit, state.log.lastIndex) as LogIndex);
       });
     },
   },

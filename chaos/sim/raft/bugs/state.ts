@@ -78,20 +78,6 @@ export const STATE_BUGS: readonly Bug[] = [
     },
   },
   {
-    name: 'snapshot-truncates-matched-log',
-    mistake: 'a snapshot drops the log behind it although the log has the snapshot’s last entry',
-    plant({ inside: { core, state } }) {
-      wrap(core, 'step', (step) => (message) => {
-        const { log } = state;
-        if (message.type === 'snapshot' && message.snapshot.index > log.committed && log.matches(message.snapshot.index, message.snapshot.term)) {
-          log.restore(message.snapshot);
-          state.restored = message.snapshot;
-        }
-        step(message);
-      });
-    },
-  },
-  {
     name: 'timeout-called-refusal',
     mistake: 'a proposal without an answer is reported as certainly not applied',
     plant({ inside: { proposals } }) {
