@@ -35,6 +35,7 @@ export class NetHost implements LinkContext {
   readonly log: Log;
   readonly limits: Limits;
   readonly timing: Timing;
+  private readonly traffic: readonly Traffic[];
   private readonly protocolPrefix: string;
   private readonly hello: Hello;
   private readonly handlers = new Map<Traffic, Handler>();
@@ -54,6 +55,7 @@ export class NetHost implements LinkContext {
     this.timing = { ...DEFAULT_TIMING, ...options.timing };
     checkLimits(this.limits);
     checkTiming(this.timing);
+    this.traffic = options.traffic ?? TRAFFIC_CLASSES;
     this.protocolPrefix = `/archipelago/${options.purpose}/`;
     const { maxPayloadBytes, maxMetadataBytes, maxOutstandingRequests, maxOutstandingBytes } = this.limits;
     this.hello = {
@@ -73,7 +75,7 @@ export class NetHost implements LinkContext {
       clock: options.clock,
       isAllowed: (peerId) => host.isAllowed(peerId),
       denied: (peerId) => host.log.warn({ peerId }, 'refused a connection: the PeerId is not in the list of peers'),
-      protocols: TRAFFIC_CLASSES.map((traffic) => host.protocolPrefix + traffic),
+      protocols: host.traffic.map((traffic) => host.protocolPrefix + traffic),
       accept: (protocol, opened) => host.accept(protocol.slice(host.protocolPrefix.length) as Traffic, opened),
     });
     host.scheduleTick();
@@ -165,7 +167,7 @@ export class NetHost implements LinkContext {
   }
 
   private dialerFor(known: KnownPeer, addresses: string[]): Dialer {
-    const links = TRAFFIC_CLASSES.map((traffic) => known.links[traffic]);
+    const links = this.traffic.map((traffic) => known.links[traffic]);
     return new Dialer(links, addresses, (link, to, signal) => this.connect(link, to, signal), this.clock, this.timing);
   }
 
@@ -267,7 +269,7 @@ export class NetHost implements LinkContext {
       // A pause of ours is not the peer's silence: what it sent meanwhile may still wait in the socket.
       const elapsedMs = Math.min(this.clock.nowMs() - startedMs, intervalMs * 1.2);
       for (const { links } of this.known.values()) {
-        for (const traffic of TRAFFIC_CLASSES) links[traffic].tick(elapsedMs);
+        for (const traffic of this.traffic) links[traffic].tick(elapsedMs);
       }
       if (this.stopping === null) this.scheduleTick();
     });

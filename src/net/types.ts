@@ -69,6 +69,8 @@ export interface NetOptions {
   clusterId: string;
   /** Separates the hosts of one node that share its identity: 'control' hosts talk to control hosts, 'data' hosts to data hosts. */
   purpose: string;
+  /** The classes that this host connects, both by default: each costs a connection to every peer. All hosts of a purpose name the same ones. */
+  traffic?: readonly Traffic[];
   clock: Clock;
   log: Log;
   limits?: Partial<Limits>;

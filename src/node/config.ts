@@ -45,7 +45,7 @@ const httpSchema = z.strictObject({
 });
 
 const raftSchema = z.strictObject({
-  heartbeatMs: milliseconds(10, 5_000).default(200).describe('Between two heartbeats of a leader'),
+  heartbeatMs: milliseconds(10, 5_000).default(250).describe('Between two heartbeats of a leader'),
   electionTimeoutMs: milliseconds(100, 60_000)
     .default(1_000)
     .describe('Without a heartbeat for this long, up to twice as long, a node stands for election'),

@@ -3,7 +3,7 @@
  * (a new registry record, a client, an ended session) only note that something changed; one step at a time then brings what this process
  * does in line with the record, so that no two changes interleave.
  */
-import { ArchipelagoError, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
+import { ArchipelagoError, AssertionFailure, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
 import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
 import type { Extent, VolumeIo } from './device.ts';
@@ -158,6 +158,7 @@ export class Volume {
         this.retryMs = MIN_RETRY_MS;
         this.lastError = null;
       } catch (error) {
+        if (error instanceof AssertionFailure) throw error;
         this.lastError = ArchipelagoError.from(error, `volume '${this.record.name}'`);
         this.log.info({ code: this.lastError.code, error: this.lastError.message }, 'not served yet; trying again');
         if (!this.changed) this.retryTimer = this.context.clock.setTimer(this.retryMs, () => this.reconcile());

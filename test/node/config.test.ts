@@ -35,7 +35,7 @@ describe('node.toml', () => {
       store: { kind: 'file', directory: '/etc/archipelago/store', sharedDirectory: false },
       nbd: { socket: '/etc/archipelago/n1/nbd.sock', listen: null, insecure: false },
       http: { socket: '/etc/archipelago/n1/admin.sock', listen: null, tokenFile: null },
-      raft: { heartbeatMs: 200, electionTimeoutMs: 1000 },
+      raft: { heartbeatMs: 250, electionTimeoutMs: 1000 },
       lease: { durationMs: 3000, renewMs: 500, driftMs: 300 },
       bootstrap: null,
     });

@@ -38,7 +38,15 @@ export class ClusterLinks implements Handler, RaftTransport {
 
   static async start(options: ClusterLinksOptions): Promise<ClusterLinks> {
     const { config, identity, clock, log } = options;
-    const net = await NetHost.start({ identity, listen: [config.listen], clusterId: config.clusterId, purpose: 'control', clock, log });
+    const net = await NetHost.start({
+      identity,
+      listen: [config.listen],
+      clusterId: config.clusterId,
+      purpose: 'control',
+      traffic: ['control'],
+      clock,
+      log,
+    });
     const links = new ClusterLinks(options, net);
     net.handle('control', links);
     return links;

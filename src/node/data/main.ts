@@ -77,7 +77,15 @@ async function start({ config, bootId }: StartData): Promise<DataStarted> {
   const log = openLog(config, 'data');
   dieOnBugs(log);
   const [store, identity] = await Promise.all([openStore(config, log), loadOrCreateIdentity(config.identityFile)]);
-  const net = await NetHost.start({ identity, listen: [config.dataListen], clusterId: config.clusterId, purpose: 'data', clock: systemClock, log });
+  const net = await NetHost.start({
+    identity,
+    listen: [config.dataListen],
+    clusterId: config.clusterId,
+    purpose: 'data',
+    traffic: ['bulk'],
+    clock: systemClock,
+    log,
+  });
   const lease = new Lease(systemClock);
   const registry: RegistryPort = { propose: (command: Command) => channel.request('propose', command) };
   const peers = new Peers(config.name, net, (link: Link) => volumes.watchLink(link));
