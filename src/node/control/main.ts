@@ -43,6 +43,9 @@ type DrainState = 'serving' | 'draining' | 'drained';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
+/** What a store may say of itself that no second attempt changes. */
+const HOPELESS: readonly string[] = ['unsupported-version', 'corrupt', 'conflict'];
+
 /** Runs one daemon until SIGTERM or SIGINT, then drains and stops it. Rejects when it cannot start. */
 export async function runControlProcess(config: NodeConfig): Promise<void> {
   const log = openLog(config, 'control');
@@ -84,6 +87,18 @@ class ControlProcess {
 
   static async start(config: NodeConfig, log: Log): Promise<ControlProcess> {
     const node = new ControlProcess(config, log);
+    try {
+      await ControlProcess.assemble(node, config, log);
+      return node;
+    } catch (error) {
+      // What is there already would keep the process alive, and whoever started it waiting.
+      await node.raft?.stop();
+      await node.links?.stop();
+      throw error;
+    }
+  }
+
+  private static async assemble(node: ControlProcess, config: NodeConfig, log: Log): Promise<void> {
     const identity = await loadOrCreateIdentity(config.identityFile);
     node.links = await ClusterLinks.start({
       config,
@@ -117,7 +132,6 @@ class ControlProcess {
     await node.serveHttp();
     // Not awaited: it needs a quorum, and the admin API answers without one.
     void node.child.start().catch((error: unknown) => log.error({ error: String(error) }, 'the data process is not in use yet'));
-    return node;
   }
 
   /** As the registry has them, over what the first configuration says. */
@@ -142,7 +156,7 @@ class ControlProcess {
     const { socket: socketPath, listen, tokenFile } = config.http;
     const tcp = listen && tokenFile ? { ...listen, token: readFileSync(tokenFile, 'utf8').trim() } : null;
     const metrics = new MetricsRegistry();
-    collectDefaultMetrics({ register: metrics });
+    collectDefaultMetrics({ register: metrics, eventLoopMonitoringPrecision: 1000 });
     this.http = await startHttpServer({ service, socketPath, tcp, metrics, isReady: () => this.ready, log, version });
   }
 
@@ -157,7 +171,13 @@ class ControlProcess {
     this.livenessEpoch = null;
     const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     const { config } = this;
-    const started = await channel.request<DataStarted>('start', { config, bootId } satisfies StartData);
+    const started = await channel.request<DataStarted>('start', { config, bootId } satisfies StartData).catch((error: unknown) => {
+      const { code, message } = ArchipelagoError.from(error, 'starting the data process');
+      // Another data process would be refused as well.
+      if (!HOPELESS.includes(code)) throw error;
+      this.log.error({ code, error: message }, 'stopping: the store cannot be used');
+      process.exit(1);
+    });
     this.storeStatus = started.store;
     const command = {
       type: 'startNode',
