@@ -38,7 +38,8 @@ export default {
     },
     {
       name: 'one-door',
-      comment: 'From outside, a folder of src is imported through its index.ts. The registry and NBD have doors of their own: no process needs both sides.',
+      comment:
+        'From outside, a folder of src is imported through its index.ts. The registry and NBD have doors of their own: no process needs both sides.',
       severity: 'error',
       from: { path: '^src/([^/]+)/' },
       to: { path: '^src/[^/]+/', pathNot: ['^src/$1/', '^src/[^/]+/index\\.ts$', '^src/(mapper/registry|gateway/nbd)/index\\.ts$'] },

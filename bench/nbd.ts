@@ -47,7 +47,7 @@ async function fio(uri: string, load: Load, seconds: number): Promise<number> {
   ];
   const text = await execute('fio', [...common, `--uri=${uri}`, ...load.fio]);
   const job = (JSON.parse(text.slice(text.indexOf('{'))) as FioReport).jobs[0];
-  if (!job || job.error !== 0) throw new Error(`fio failed on ${uri}`);
+  if (job?.error !== 0) throw new Error(`fio failed on ${uri}`);
   const direction = load.fio[0]?.includes('write') ? job.write : job.read;
   return load.unit === 'IOPS' ? direction.iops : direction.bw_bytes / 2 ** 20;
 }

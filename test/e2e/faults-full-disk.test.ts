@@ -2,7 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect } from 'vitest';
+import { expect } from 'vitest';
+import { requireTools } from '../support/tools.ts';
 import { startCluster } from './support/cluster.ts';
 import { run } from './support/processes.ts';
 import { stories } from './support/stories.ts';
@@ -12,9 +13,10 @@ import { Writer } from './support/writer.ts';
 const STORE_BYTES = 48 << 20;
 const FILLER_BYTES = 16 << 20;
 
-const reason = process.getuid?.() === 0 ? null : 'needs root, to mount a small file system';
+// Only root may mount; for others the suite says so.
+const suite = requireTools(process.getuid?.() === 0 ? ['mount', 'umount'] : ['the right to mount']);
 
-(reason === null ? describe : describe.skip)(`a full disk${reason === null ? '' : ` [${reason}]`}`, () => {
+suite('a full disk', () => {
   stories('writes fail, reads go on, and there is work again when there is room', async () => {
     let store = '';
     const cluster = await startCluster({

@@ -12,8 +12,6 @@ export interface Members {
   readonly learners: readonly NodeId[];
 }
 
-export const NO_MEMBERS: Configuration = { voters: [], outgoing: [], learners: [], learnersNext: [] };
-
 export function configurationOf(voters: readonly NodeId[], learners: readonly NodeId[] = []): Configuration {
   return { voters: sortedUnique(voters), outgoing: [], learners: sortedUnique(learners), learnersNext: [] };
 }
@@ -56,10 +54,6 @@ export function changeTo(current: Configuration, wanted: Members): Configuration
 export function leaveJoint(joint: Configuration): Configuration {
   assert(isJoint(joint), 'only a joint configuration can be left');
   return configurationOf(joint.voters, [...joint.learners, ...joint.learnersNext]);
-}
-
-export function sameConfiguration(a: Configuration, b: Configuration): boolean {
-  return (['voters', 'outgoing', 'learners', 'learnersNext'] as const).every((part) => a[part].join('\n') === b[part].join('\n'));
 }
 
 /** As the data of a log entry: JSON with a version, since it is rare and people read it when things went wrong. */

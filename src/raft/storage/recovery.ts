@@ -8,7 +8,7 @@ import { type Mark, markOf } from './watermark.ts';
 export type Database = Level<string, Uint8Array>;
 
 export const META_KEY = 'm';
-export const ENTRY_PREFIX = 'e/';
+const ENTRY_PREFIX = 'e/';
 export const STATE_PREFIX = 's/';
 
 export function entryKey(index: number): string {

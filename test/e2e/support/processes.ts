@@ -49,6 +49,7 @@ export function runBeside(program: string, args: readonly string[], options: Run
   ended.catch(() => undefined);
   onTestFinished(async () => {
     controller.abort();
+    // As above: here only its end matters.
     await ended.catch(() => undefined);
   });
   return ended;

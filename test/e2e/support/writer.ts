@@ -115,6 +115,7 @@ export class Writer {
   /** Lets requests under way end, then resolves. Rejects when anything that was read was not what it had to be. */
   async pause(): Promise<void> {
     this.stopping = true;
+    // What went wrong is in `failure`.
     await this.work.catch(() => undefined);
     if (this.failure) throw this.failure;
   }
