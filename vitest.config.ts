@@ -1,4 +1,8 @@
+import { delimiter } from 'node:path';
 import { defineConfig } from 'vitest/config';
+
+/** First the system's own programs: libnbd's Python interface belongs to the system's Python, whichever other one is on the PATH. */
+const PATH = ['/usr/bin', process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter);
 
 /**
  * Two projects. `unit` runs two files at a time. `e2e` starts real daemons and real clients, which would starve one another, so its
@@ -7,6 +11,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/reporter.ts'],
+    env: { PATH },
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
