@@ -296,6 +296,8 @@ export class Volume {
     });
     this.remote = remote;
     await remote.open();
+    // The link may have gone in the very turn in which the answer came.
+    if (this.remote !== remote) throw new ArchipelagoError('unavailable', `the link to node ${node} went down`);
     opened = true;
     this.admit(remote);
   }
