@@ -111,6 +111,7 @@ export class Volume {
         // Once: what fails is tried again at its own pace, and what goes on ends by itself.
         if (!asked) this.reconcile();
         await this.nextChange(deadlineMs);
+        if (this.hopeless) throw this.hopeless;
       }
     } finally {
       this.wanted--;
@@ -131,6 +132,12 @@ export class Volume {
 
   private notify(): void {
     for (const waiter of [...this.waiters]) waiter();
+  }
+
+  /** Why no further attempt can succeed while the store is as it is, or null. */
+  private get hopeless(): ArchipelagoError | null {
+    const { lastError } = this;
+    return lastError?.code === 'corrupt' || lastError?.code === 'unsupported-version' ? lastError : null;
   }
 
   /** Whether the registry says that this process owns the volume under `epoch`. */
@@ -343,6 +350,7 @@ export class Volume {
 
   /** For whoever has waited in vain. */
   get whyNotServed(): ArchipelagoError {
+    if (this.hopeless) return this.hopeless;
     const { owner, name } = this.record;
     const reason = this.lastError?.message ?? (owner ? `its owner is node ${owner.node}` : 'it has no owner');
     const hint = 'see `archipelago cluster status`';
@@ -402,6 +410,7 @@ export class Volume {
     while (this.admitting === null && this.clients > 0 && !this.removed) {
       if (this.context.clock.nowMs() >= deadlineMs) return false;
       await this.nextChange(deadlineMs);
+      if (this.hopeless) return false;
     }
     return true;
   }
