@@ -1,9 +1,10 @@
 /**
  * NBD on the owner and through a forwarding node, beside qemu-nbd on a raw file and nbdkit memory: 4 KiB random, 1 MiB sequential.
  *
- * Each case runs ours and both peers in turn, several times; quoted are medians, and the ratio to qemu-nbd's. `file` store; all of it in the
- * page cache, as a disk that a machine has just written is. Arguments: `--seconds N` for one run (default 3), `--turns N` (default 3).
+ * Each case runs ours and both peers in turn, several times; quoted are medians, and the ratio to qemu-nbd's on a raw file in the same state,
+ * written before or fresh. `file` store; all of it in the page cache, as a disk that a machine has just written is. Arguments: `--seconds N` for one run (default 3), `--turns N` (default 3).
  */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { BenchResult } from './main.ts';
@@ -56,67 +57,100 @@ async function fill(uri: string): Promise<void> {
   await execute('fio', ['--name=fill', '--ioengine=nbd', `--uri=${uri}`, '--rw=write', '--bs=1m', '--iodepth=8', `--size=${SIZE}`]);
 }
 
+/** qemu-nbd on a raw file. */
+class QemuNbd {
+  private readonly directory: string;
+  private count = 0;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  async serve<Result>(body: (uri: string) => Promise<Result>): Promise<Result> {
+    const name = join(this.directory, `peer-${this.count++}`);
+    await execute('truncate', ['-s', SIZE, `${name}.raw`]);
+    const server = await startServer(
+      'qemu-nbd',
+      ['-f', 'raw', '-k', `${name}.sock`, '-t', '-e', '8', '--cache=writeback', `${name}.raw`],
+      `${name}.sock`,
+    );
+    try {
+      return await body(nbdUri(`${name}.sock`));
+    } finally {
+      await stopServer(server);
+      rmSync(`${name}.raw`);
+    }
+  }
+}
+
 export async function run(args: readonly string[]): Promise<BenchResult[]> {
   const { values } = parseArgs({ args: [...args], options: { seconds: { type: 'string', default: '3' }, turns: { type: 'string', default: '3' } } });
-  const seconds = Number(values.seconds);
-  const turns = Number(values.turns);
+  const [seconds, turns] = [Number(values.seconds), Number(values.turns)];
   return inDirectory(async (directory) => {
     const cluster = new BenchCluster(join(directory, 'data'));
     await cluster.up();
-    const raw = join(directory, 'peer.raw');
-    await execute('truncate', ['-s', SIZE, raw]);
-    const [qemuSocket, nbdkitSocket] = [join(directory, 'qemu.sock'), join(directory, 'nbdkit.sock')];
-    const servers = [
-      await startServer('qemu-nbd', ['-f', 'raw', '-k', qemuSocket, '-t', '-e', '8', '--cache=writeback', raw], qemuSocket),
-      await startServer('nbdkit', ['-f', '-U', nbdkitSocket, 'memory', SIZE], nbdkitSocket),
-    ];
+    const qemu = new QemuNbd(directory);
+    const nbdkitSocket = join(directory, 'nbdkit.sock');
+    const nbdkit = await startServer('nbdkit', ['-f', '-U', nbdkitSocket, 'memory', SIZE], nbdkitSocket);
     try {
-      const peers = { qemu: nbdUri(qemuSocket), nbdkit: nbdUri(nbdkitSocket) };
-      await Promise.all([fill(peers.qemu), fill(peers.nbdkit)]);
-      return await measure(cluster, peers, seconds, turns);
+      await fill(nbdUri(nbdkitSocket));
+      return await qemu.serve(async (written) => {
+        await fill(written);
+        return measure(cluster, { qemu, written, nbdkit: nbdUri(nbdkitSocket) }, seconds, turns);
+      });
     } finally {
-      for (const server of servers) await stopServer(server);
+      await stopServer(nbdkit);
       await cluster.down();
     }
   });
 }
 
-async function measure(cluster: BenchCluster, peers: { qemu: string; nbdkit: string }, seconds: number, turns: number): Promise<BenchResult[]> {
-  await cluster.cli(0, 'volume', 'create', 'written', '--size', SIZE);
-  await cluster.cli(0, 'volume', 'migrate', 'written', '--to', (cluster.nodes[0] as { name: string }).name);
+interface Peers {
+  readonly qemu: QemuNbd;
+  /** qemu-nbd on a file that was written before. */
+  readonly written: string;
+  readonly nbdkit: string;
+}
+
+async function measure(cluster: BenchCluster, peers: Peers, seconds: number, turns: number): Promise<BenchResult[]> {
+  await makeVolume(cluster, 'written');
   await fill(cluster.uri(0, 'written'));
   const results: BenchResult[] = [];
-  let fresh = 0;
   for (const load of LOADS) {
     const figures = new Map<string, number[]>();
     const note = (name: string, value: number) => figures.set(name, [...(figures.get(name) ?? []), value]);
     for (let turn = 0; turn < turns; turn++) {
-      note('qemu-nbd', await fio(peers.qemu, load, seconds));
+      note('qemu-nbd, written', await fio(peers.written, load, seconds));
       note('owner, written', await fio(cluster.uri(0, 'written'), load, seconds));
-      note('nbdkit memory', await fio(peers.nbdkit, load, seconds));
       note('forwarded, written', await fio(cluster.uri(1, 'written'), load, seconds));
+      note('nbdkit memory', await fio(peers.nbdkit, load, seconds));
+      note('qemu-nbd, fresh', await peers.qemu.serve((uri) => fio(uri, load, seconds)));
       for (const [where, node] of [['owner, fresh', 0] as const, ['forwarded, fresh', 1] as const]) {
-        const name = `fresh-${fresh++}`;
-        await cluster.cli(0, 'volume', 'create', name, '--size', SIZE);
-        await cluster.cli(0, 'volume', 'migrate', name, '--to', (cluster.nodes[0] as { name: string }).name);
-        note(where, await fio(cluster.uri(node, name), load, seconds));
-        await cluster.cli(0, 'volume', 'rm', name);
+        await makeVolume(cluster, 'fresh');
+        note(where, await fio(cluster.uri(node, 'fresh'), load, seconds));
+        await cluster.cli(0, 'volume', 'rm', 'fresh');
       }
     }
-    const peer = median(figures.get('qemu-nbd') ?? []);
-    for (const [name, values] of figures) {
-      const ours = median(values);
-      results.push({
-        case: `${load.name}: ${name}`,
-        ours: Math.round(ours),
-        peer: Math.round(peer),
-        ratio: Number((ours / peer).toFixed(3)),
-        unit: load.unit,
-      });
-      process.stdout.write(
-        `${load.name.padEnd(26)} ${name.padEnd(20)} ${Math.round(ours).toString().padStart(8)} ${load.unit}  ${(ours / peer).toFixed(2)} × qemu-nbd\n`,
-      );
-    }
+    results.push(...compare(load, figures));
   }
   return results;
+}
+
+/** A new volume, owned by the first node. */
+async function makeVolume(cluster: BenchCluster, name: string): Promise<void> {
+  await cluster.cli(0, 'volume', 'create', name, '--size', SIZE);
+  await cluster.cli(0, 'volume', 'migrate', name, '--to', (cluster.nodes[0] as { name: string }).name);
+}
+
+/** Each beside qemu-nbd on a file in the same state. */
+function compare(load: Load, figures: ReadonlyMap<string, number[]>): BenchResult[] {
+  return [...figures].map(([name, values]) => {
+    const ours = median(values);
+    const peer = median(figures.get(name.endsWith('fresh') ? 'qemu-nbd, fresh' : 'qemu-nbd, written') ?? []);
+    const ratio = ours / peer;
+    process.stdout.write(
+      `${load.name.padEnd(26)} ${name.padEnd(20)} ${Math.round(ours).toString().padStart(8)} ${load.unit}  ${ratio.toFixed(2)} × qemu-nbd\n`,
+    );
+    return { case: `${load.name}: ${name}`, ours: Math.round(ours), peer: Math.round(peer), ratio: Number(ratio.toFixed(3)), unit: load.unit };
+  });
 }
