@@ -5,6 +5,8 @@ import { ADMIN_PATH } from './clients.ts';
 import { run } from './processes.ts';
 
 const PACKAGES = join(import.meta.dirname, '../../../node_modules');
+/** What the pinned Node package holds besides depends on how it was installed. */
+const NODE_PROGRAM = 'node/bin';
 const TREE_BYTES = 200 * 1024 ** 2;
 /** Room for the file system's own, and for holes. */
 const IMAGE_SIZE = '300M';
@@ -19,13 +21,13 @@ export async function makeDiskImage(directory: string): Promise<DiskImage> {
   const tree = join(directory, 'tree');
   mkdirSync(tree);
   // The one that brings the bytes first, then those that bring the files.
-  const packages = ['node', ...readdirSync(PACKAGES).filter((name) => name !== 'node' && !name.startsWith('.'))];
+  const packages = [NODE_PROGRAM, ...readdirSync(PACKAGES).filter((name) => name !== 'node' && !name.startsWith('.'))];
   let bytes = 0;
   for (const name of packages) {
     if (bytes >= TREE_BYTES) break;
     const size = sizeOf(join(PACKAGES, name));
     // Single large files tell nothing new.
-    if (name !== 'node' && size > TREE_BYTES / 5) continue;
+    if (name !== NODE_PROGRAM && size > TREE_BYTES / 5) continue;
     cpSync(join(PACKAGES, name), join(tree, name), { recursive: true, verbatimSymlinks: true });
     bytes += size;
   }
