@@ -32,6 +32,11 @@ export abstract class VolumeIo {
   /** Forced unit access: a write or zero is answered only when it is durable. */
   fua = false;
 
+  /** For a read: the front end can do without zeros in `data` and looks at `hole`. */
+  takesHoles = false;
+  /** Set by the device, in place of filling `data`, where a read that `takesHoles` found nothing allocated in all of its range. */
+  hole = false;
+
   /** For the device that has the I/O: the next one in a queue. */
   next: VolumeIo | null = null;
   /** For the device: one block's part of a larger I/O. */

@@ -106,7 +106,7 @@ export class ServedVolume implements SplitOwner {
     if (block === undefined) {
       const generation = this.pages.generationOf(index);
       if (generation === 0 && io.kind !== IO_WRITE) {
-        if (io.kind === IO_READ) io.data.fill(0);
+        if (io.kind === IO_READ) readHole(io);
         this.complete(io, null);
         return;
       }
@@ -133,7 +133,7 @@ export class ServedVolume implements SplitOwner {
     }
     const { object, writable } = block;
     if (object === null) {
-      if (io.kind === IO_READ) io.data.fill(0);
+      if (io.kind === IO_READ) readHole(io);
       this.complete(io, null);
       return;
     }
@@ -317,8 +317,13 @@ export class ServedVolume implements SplitOwner {
       return;
     }
     this.inFlight--;
-    if (this.revoked) this.revoked(io);
-    else io.done(error);
+    if (this.revoked) {
+      // What was found here does not hold for whoever serves it next.
+      io.hole = false;
+      this.revoked(io);
+    } else {
+      io.done(error);
+    }
     if (this.inFlight === 0 && !this.admitting) {
       const waiters = this.drainWaiters;
       this.drainWaiters = [];
@@ -379,4 +384,9 @@ export class ServedVolume implements SplitOwner {
       block.exclusive = false;
     });
   }
+}
+
+function readHole(io: VolumeIo): void {
+  if (io.takesHoles) io.hole = true;
+  else io.data.fill(0);
 }

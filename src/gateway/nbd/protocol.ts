@@ -93,6 +93,8 @@ export const SIMPLE_REPLY_BYTES = 16;
 export const CHUNK_HEADER_BYTES = 20;
 /** In front of the data of an OFFSET_DATA chunk: its header and the offset. */
 export const DATA_CHUNK_BYTES = CHUNK_HEADER_BYTES + 8;
+/** A whole OFFSET_HOLE chunk: its header, the offset and the length of the hole. */
+export const HOLE_CHUNK_BYTES = DATA_CHUNK_BYTES + 4;
 
 /** Longest payload of a READ or WRITE; the protocol's default, which clients that do not ask rely on. */
 export const MAX_PAYLOAD_BYTES = 32 * 1024 * 1024;

@@ -213,6 +213,9 @@ export class Transmission {
         request.replyStart = replies.reservedStart;
         request.data = request.reply.slice(request.replyStart + headerBytes, length);
         request.kind = IO_READ;
+        request.hole = false;
+        // A hole's chunk has to fit where the data would have been.
+        request.takesHoles = this.structuredReplies && length >= nbd.HOLE_CHUNK_BYTES - nbd.DATA_CHUNK_BYTES;
         this.bytesUnderWay += length;
         break;
       }
@@ -315,7 +318,12 @@ export class Transmission {
     const { cookieHigh, cookieLow, length, reply, replyStart } = request;
     assert(reply !== null, 'a read has room for its reply');
     request.reply = null;
-    if (this.structuredReplies) {
+    if (request.hole) {
+      this.writeChunkHeader(reply.view, replyStart, nbd.REPLY_OFFSET_HOLE, cookieHigh, cookieLow, nbd.HOLE_CHUNK_BYTES - nbd.CHUNK_HEADER_BYTES);
+      nbd.setUint64(reply.view, replyStart + nbd.CHUNK_HEADER_BYTES, request.offset);
+      reply.view.setUint32(replyStart + nbd.DATA_CHUNK_BYTES, length);
+      this.replies.commit(reply, replyStart, nbd.HOLE_CHUNK_BYTES);
+    } else if (this.structuredReplies) {
       this.writeChunkHeader(reply.view, replyStart, nbd.REPLY_OFFSET_DATA, cookieHigh, cookieLow, length + 8);
       nbd.setUint64(reply.view, replyStart + nbd.CHUNK_HEADER_BYTES, request.offset);
       this.replies.commit(reply, replyStart, nbd.DATA_CHUNK_BYTES + length);
