@@ -10,7 +10,7 @@ import { SimDisk, SimStore } from './sim-store.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 
-async function serve(seed: number): Promise<{ served: ServedVolume; store: SimStore }> {
+async function serve(seed: number, leaseEndMs = Number.POSITIVE_INFINITY): Promise<{ served: ServedVolume; store: SimStore }> {
   const store = new SimStore(new SimDisk(), seed);
   store.atOnce = 1;
   const [volume, epoch] = [1 as VolumeId, 1 as Epoch];
@@ -19,7 +19,7 @@ async function serve(seed: number): Promise<{ served: ServedVolume; store: SimSt
   const cache = new PageCache();
   const map = await OpenMap.open({ blockStore: store, takeover, volume, epoch, initialRoot: null, naming, bootId: 'b', cache, log: silentLog });
   const lease = new Lease(new ManualClock());
-  lease.extend(Number.POSITIVE_INFINITY);
+  lease.extend(leaseEndMs);
   const owned = { map, epoch, lease };
   return { served: new ServedVolume({ blockStore: store, pages: map.pages, owned, sizeBytes: 4 * BLOCK_BYTES, blockSizeBytes: BLOCK_BYTES }), store };
 }
@@ -73,4 +73,25 @@ test('a long queue behind one operation is no deep recursion', async () => {
   const ios = Array.from({ length: 30_000 }, (_, place) => submit(served, IO_WRITE, 0, new Uint8Array(512).fill(1 + (place % 200))));
   store.atOnce = 1;
   await settle(store, ios);
+});
+
+test('a hole is told of only by the owner who found it', async () => {
+  const read = (served: ServedVolume): Io => {
+    const io = new Io();
+    Object.assign(io, { kind: IO_READ, offset: 0, length: 512, data: new Uint8Array(512).fill(1), takesHoles: true });
+    served.submit(io);
+    return io;
+  };
+  const { served } = await serve(1);
+  const answered = read(served);
+  expect([answered.error, answered.hole, answered.data[0]]).toEqual([null, true, 1]);
+
+  // Found while the lease was over, and taken back: the next owner may have data there.
+  const { served: stale } = await serve(2, 0);
+  const held = read(stale);
+  expect([held.error, held.hole]).toEqual([undefined, true]);
+  const taken: VolumeIo[] = [];
+  await stale.revoke((io) => taken.push(io));
+  expect(taken).toEqual([held]);
+  expect(held.hole).toBe(false);
 });
