@@ -4,5 +4,4 @@ export type { CliContext } from './cli/program.ts';
 export { runCli } from './cli/run.ts';
 export { AdminClient } from './http/client.ts';
 export { checkSocketPath, type TcpListen } from './http/listeners.ts';
-export { blockSizeProblem, nameProblem, sizeProblem } from './http/names.ts';
 export { type HttpServer, type HttpServerOptions, startHttpServer } from './http/server.ts';
