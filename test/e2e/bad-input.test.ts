@@ -2,17 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { requireTools } from '../support/tools.ts';
 import { nbdsh, pipeline, qemuIo } from './support/clients.ts';
 import { type CliResult, type Cluster, shareCluster, type VolumeInfo } from './support/cluster.ts';
 import { fioVerify } from './support/fio.ts';
-import { runToEnd } from './support/processes.ts';
+import { LAUNCHER, runToEnd } from './support/processes.ts';
 import { eventually } from './support/wait.ts';
 
 const MIB = 1024 ** 2;
-const LAUNCHER = join(import.meta.dirname, '../../bin/archipelago.js');
 
 const suite = requireTools(['fio', 'qemu-io', 'nbdcopy', 'nbdinfo', 'nbdsh', 'python3-libnbd']);
 

@@ -10,9 +10,7 @@ import { crc32 } from '../../src/base/index.ts';
 import { requireTools } from '../support/tools.ts';
 import { qemuIo, temporaryDirectory, tryQemuIo } from './support/clients.ts';
 import { shareCluster } from './support/cluster.ts';
-import { type Ended, runToEnd } from './support/processes.ts';
-
-const LAUNCHER = join(import.meta.dirname, '../../bin/archipelago.js');
+import { type Ended, LAUNCHER, runToEnd } from './support/processes.ts';
 
 const suite = requireTools(['qemu-io']);
 

@@ -5,9 +5,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { requireTools } from '../support/tools.ts';
 import { nbdsh, qemuIo } from './support/clients.ts';
 import { shareCluster } from './support/cluster.ts';
-import { runToEnd } from './support/processes.ts';
-
-const LAUNCHER = join(import.meta.dirname, '../../bin/archipelago.js');
+import { LAUNCHER, runToEnd } from './support/processes.ts';
 
 interface Check {
   readonly ok: boolean;

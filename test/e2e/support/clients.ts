@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { Cluster } from './cluster.ts';
-import { type Ended, run, runToEnd } from './processes.ts';
+import { type Ended, LAUNCHER, run, runToEnd } from './processes.ts';
 import { eventually } from './wait.ts';
 
-const LAUNCHER = join(import.meta.dirname, '../../../bin/archipelago.js');
 /** Administrators' programs such as mke2fs are not on every user's PATH. */
 export const ADMIN_PATH = { PATH: `${process.env['PATH'] ?? ''}${delimiter}/usr/sbin${delimiter}/sbin` };
 

@@ -1,69 +1,15 @@
 /** Child processes of tests: run to their end, or ended with the test. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { onTestFinished } from 'vitest';
+import * as programs from '../../../chaos/process/programs.ts';
 
-export interface Ended {
-  /** Null when a signal ended it. */
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export { type Ended, LAUNCHER, run, runToEnd } from '../../../chaos/process/programs.ts';
 
-export interface RunOptions {
-  readonly environment?: Readonly<Record<string, string>>;
-  readonly directory?: string;
-  readonly input?: string;
-  /** Kills it; the promise still resolves. */
-  readonly signal?: AbortSignal;
-}
-
-/** Runs a program to its end, whatever that is. */
-export async function runToEnd(program: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const child = spawn(program, args, {
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    cwd: options.directory,
-    env: { ...process.env, ...options.environment },
-  });
-  child.stdin?.on('error', () => undefined);
-  child.stdin?.end(options.input);
-  const kill = () => child.kill('SIGKILL');
-  options.signal?.addEventListener('abort', kill);
-  if (options.signal?.aborted) kill();
-  const [stdout, stderr, status] = await Promise.all([textOf(child.stdout!), textOf(child.stderr!), endOf(child)]);
-  options.signal?.removeEventListener('abort', kill);
-  return { status, stdout, stderr };
-}
-
-/** Runs a program that has to succeed, and resolves to what it printed. */
-export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
-  const { status, stdout, stderr } = await runToEnd(program, args, options);
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`);
-  return stdout;
+/** A step of the test's clean-up. */
+export function atTestEnd(step: () => unknown): void {
+  onTestFinished(async () => void (await step()));
 }
 
 /** A program that runs beside the test. The test's end kills it. */
-export function runBeside(program: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const controller = new AbortController();
-  const ended = runToEnd(program, args, { ...options, signal: controller.signal });
-  // Who awaits it hears of a failure to start; who does not, does not care.
-  ended.catch(() => undefined);
-  onTestFinished(async () => {
-    controller.abort();
-    // As above: here only its end matters.
-    await ended.catch(() => undefined);
-  });
-  return ended;
-}
-
-async function textOf(stream: NodeJS.ReadableStream): Promise<string> {
-  const pieces: Buffer[] = [];
-  for await (const piece of stream) pieces.push(piece as Buffer);
-  return Buffer.concat(pieces).toString('utf8');
-}
-
-function endOf(child: ChildProcess): Promise<number | null> {
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
+export function runBeside(program: string, args: readonly string[], options: programs.RunOptions = {}): Promise<programs.Ended> {
+  return programs.runBeside(atTestEnd, program, args, options);
 }
