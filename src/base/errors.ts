@@ -35,6 +35,8 @@ const CODES = {
   'unsupported-version': { exit: 1, http: 500 },
   /** A token is missing or wrong, or the peer is not a member. */
   forbidden: { exit: 1, http: 403 },
+  /** This node, or the one that is spoken of, was removed from the cluster for good. */
+  removed: { exit: 1, http: 403 },
   /** A bug of ours. */
   internal: { exit: 1, http: 500 },
 } as const;

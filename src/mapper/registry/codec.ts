@@ -19,6 +19,7 @@ import {
   type VolumeId,
 } from '../../base/index.ts';
 import type { PageRef } from '../core/types.ts';
+import { type Invitation, invitation, membershipCommands, type RemovedNode, removedNode } from './membership-types.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, Owner, VolumeRecord } from './types.ts';
 
 const VERSION = 1;
@@ -48,6 +49,8 @@ export interface Counters {
 type StoredEntry =
   | { readonly kind: 'volume'; readonly volume: StoredVolume }
   | { readonly kind: 'node'; readonly node: NodeRecord }
+  | { readonly kind: 'removedNode'; readonly node: RemovedNode }
+  | { readonly kind: 'invitation'; readonly invitation: Invitation }
   | { readonly kind: 'counters'; readonly counters: Counters };
 
 const counter = z.int().min(0);
@@ -120,6 +123,7 @@ const command: z.ZodType<Command> = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('rename'), id: volumeId, name: z.string() }),
   z.strictObject({ type: z.literal('label'), id: volumeId, labels: z.record(z.string(), z.string().nullable()) }),
   z.strictObject({ type: z.literal('remove'), id: volumeId, epoch }),
+  ...membershipCommands,
 ]);
 
 const acquisition: z.ZodType<Acquisition> = z.strictObject({ generation, clean: z.boolean() });
@@ -139,6 +143,9 @@ const VALUES: { readonly [Type in Command['type']]: z.ZodType<CommandValues[Type
   rename: volumeRecord,
   label: volumeRecord,
   remove: volumeRecord,
+  invite: invitation,
+  redeem: nodeRecord,
+  removeNode: removedNode,
 };
 
 /** An error code of a newer program reads as `internal`, as everywhere. */
@@ -191,12 +198,28 @@ export function nodeKey(name: string): string {
   return `n/${name}`;
 }
 
+export function removedNodeKey(name: string): string {
+  return `r/${name}`;
+}
+
+export function invitationKey(id: string): string {
+  return `i/${id}`;
+}
+
 export function encodeVolume(volume: StoredVolume): Uint8Array {
   return packChecked(storedVolume, volume, 'volume record');
 }
 
 export function encodeNode(node: NodeRecord): Uint8Array {
   return packChecked(nodeRecord, node, 'node record');
+}
+
+export function encodeRemovedNode(node: RemovedNode): Uint8Array {
+  return packChecked(removedNode, node, 'record of a removed node');
+}
+
+export function encodeInvitation(value: Invitation): Uint8Array {
+  return packChecked(invitation, value, 'invitation');
 }
 
 export function encodeCounters(value: Counters): Uint8Array {
@@ -215,6 +238,16 @@ export function decodeEntry(key: string, value: Uint8Array): StoredEntry {
     const node = unpack(nodeRecord, value, what);
     if (nodeKey(node.name) !== key) throw corrupt(what, `it holds node ${JSON.stringify(node.name)}`);
     return { kind: 'node', node };
+  }
+  if (key.startsWith('r/')) {
+    const node = unpack(removedNode, value, what);
+    if (removedNodeKey(node.name) !== key) throw corrupt(what, `it holds removed node ${JSON.stringify(node.name)}`);
+    return { kind: 'removedNode', node };
+  }
+  if (key.startsWith('i/')) {
+    const stored = unpack(invitation, value, what);
+    if (invitationKey(stored.id) !== key) throw corrupt(what, `it holds invitation ${JSON.stringify(stored.id)}`);
+    return { kind: 'invitation', invitation: stored };
   }
   if (key === COUNTERS_KEY) return { kind: 'counters', counters: unpack(counters, value, what) };
   throw corrupt(what, 'unknown kind of key');

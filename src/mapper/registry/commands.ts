@@ -4,6 +4,7 @@
  */
 import { ArchipelagoError, type Epoch, type ErrorCode, type LivenessEpoch, type VolumeId } from '../../base/index.ts';
 import type { StoredVolume } from './codec.ts';
+import { checkIdentityIsNew, invite, redeem, removeNode, voidHoldings } from './membership.ts';
 import {
   checkAddresses,
   checkBlockSize,
@@ -36,6 +37,9 @@ export const COMMANDS: { readonly [Type in Command['type']]: (state: State, comm
   rename,
   label,
   remove,
+  invite,
+  redeem,
+  removeNode,
 };
 
 const FIRST_EPOCH = 0 as Epoch;
@@ -48,6 +52,7 @@ function startNode(state: State, command: CommandOf<'startNode'>): NodeRecord {
   checkAddresses(dataAddresses);
   checkProgramVersion(version);
   const known = state.node(name);
+  if (known === undefined) checkIdentityIsNew(state, name, peerId);
   if (known !== undefined && known.peerId !== peerId) {
     throw refusal(
       'conflict',
@@ -57,11 +62,7 @@ function startNode(state: State, command: CommandOf<'startNode'>): NodeRecord {
   }
   const livenessEpoch = ((known?.livenessEpoch ?? 0) + 1) as LivenessEpoch;
   const node = state.putNode({ name, peerId, controlAddresses, dataAddresses, livenessEpoch, version });
-  for (const id of state.heldBy(name)) {
-    const { record } = volumeOf(state, id);
-    if (record.importer === name) state.removeVolume(id);
-    else state.putVolume({ record: { ...record, owner: null }, acquired: null });
-  }
+  voidHoldings(state, name);
   return node;
 }
 

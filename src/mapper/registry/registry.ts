@@ -6,6 +6,7 @@ import { ArchipelagoError, assert, type VolumeId } from '../../base/index.ts';
 import type { StateChange, StateMachine } from '../../raft/index.ts';
 import { decodeCommand, encodeResult } from './codec.ts';
 import { COMMANDS } from './commands.ts';
+import type { Invitation, RemovedNode } from './membership-types.ts';
 import { type RegistryChange, State } from './state.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, VolumeRecord } from './types.ts';
 
@@ -24,7 +25,7 @@ export class Registry implements StateMachine {
     const decoded = decodeAt(command, index);
     const result = this.alone(() => encodeResult(decoded.type, this.execute(decoded)));
     const { changes, events } = this.state.takeChanges();
-    if (events.some(({ kind }) => kind !== 'node')) this.sortedNames = null;
+    if (events.some(({ kind }) => kind === 'volume' || kind === 'removed')) this.sortedNames = null;
     for (const event of events) this.tell(event);
     return { result, changes };
   }
@@ -66,6 +67,16 @@ export class Registry implements StateMachine {
 
   nodes(): NodeRecord[] {
     return this.state.allNodes().sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Nodes that were members once. */
+  removedNodes(): RemovedNode[] {
+    return this.state.removedNodes();
+  }
+
+  /** Those that can still be used. */
+  openInvitations(nowMs: number): Invitation[] {
+    return this.state.allInvitations().filter(({ expiresAtMs }) => expiresAtMs > nowMs);
   }
 
   /** The name of what a volume or snapshot was made of, or null if that is gone or there was none. */

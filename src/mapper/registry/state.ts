@@ -9,12 +9,17 @@ import {
   type Counters,
   decodeEntry,
   encodeCounters,
+  encodeInvitation,
   encodeNode,
+  encodeRemovedNode,
   encodeVolume,
+  invitationKey,
   nodeKey,
+  removedNodeKey,
   type StoredVolume,
   volumeKey,
 } from './codec.ts';
+import type { Invitation, RemovedNode } from './membership-types.ts';
 import type { NodeRecord, VolumeRecord } from './types.ts';
 
 /** What listeners learn; `reset` means that anything may have changed. */
@@ -22,12 +27,15 @@ export type RegistryChange =
   | { readonly kind: 'volume'; readonly volume: VolumeRecord; readonly previous: VolumeRecord | null }
   | { readonly kind: 'removed'; readonly volume: VolumeRecord }
   | { readonly kind: 'node'; readonly node: NodeRecord }
+  | { readonly kind: 'nodeRemoved'; readonly name: string }
   | { readonly kind: 'reset' };
 
 export class State {
   private readonly volumes = new Map<VolumeId, StoredVolume>();
   private readonly idsByName = new Map<string, VolumeId>();
   private readonly nodes = new Map<string, NodeRecord>();
+  private readonly removed = new Map<string, RemovedNode>();
+  private readonly invitations = new Map<string, Invitation>();
   /** Per node: the volumes that it owns or imports, so that its start visits no others. */
   private readonly heldByNode = new Map<string, Set<VolumeId>>();
   private counters: Counters = { nextVolumeId: 1 as VolumeId, nextGeneration: 1 as Generation };
@@ -40,6 +48,8 @@ export class State {
     const stored = Array.from(entries, ({ key, value }) => decodeEntry(key, value));
     for (const entry of stored) if (entry.kind === 'counters') state.counters = entry.counters;
     for (const entry of stored) if (entry.kind === 'node') state.nodes.set(entry.node.name, freeze(entry.node));
+    for (const entry of stored) if (entry.kind === 'removedNode') state.loadRemoved(entry.node);
+    for (const entry of stored) if (entry.kind === 'invitation') state.invitations.set(entry.invitation.id, freeze(entry.invitation));
     for (const entry of stored) if (entry.kind === 'volume') state.loadVolume(entry.volume);
     return state;
   }
@@ -58,6 +68,22 @@ export class State {
 
   allNodes(): NodeRecord[] {
     return [...this.nodes.values()];
+  }
+
+  removedNode(name: string): RemovedNode | undefined {
+    return this.removed.get(name);
+  }
+
+  removedNodes(): RemovedNode[] {
+    return [...this.removed.values()];
+  }
+
+  invitation(id: string): Invitation | undefined {
+    return this.invitations.get(id);
+  }
+
+  allInvitations(): Invitation[] {
+    return [...this.invitations.values()];
   }
 
   names(): string[] {
@@ -109,6 +135,30 @@ export class State {
     return frozen;
   }
 
+  /** What it held has been voided before. */
+  removeNode(removed: RemovedNode): RemovedNode {
+    const { name } = removed;
+    assert(this.heldBy(name).length === 0, `node ${name} to remove holds nothing`);
+    const frozen = freeze(removed);
+    this.removed.set(name, frozen);
+    this.pendingWrites.set(removedNodeKey(name), encodeRemovedNode(removed));
+    if (this.nodes.delete(name)) this.pendingWrites.set(nodeKey(name), null);
+    this.pendingEvents.push({ kind: 'nodeRemoved', name });
+    return frozen;
+  }
+
+  putInvitation(invitation: Invitation): Invitation {
+    const frozen = freeze(invitation);
+    this.invitations.set(invitation.id, frozen);
+    this.pendingWrites.set(invitationKey(invitation.id), encodeInvitation(invitation));
+    return frozen;
+  }
+
+  removeInvitation(id: string): void {
+    assert(this.invitations.delete(id), `invitation ${id} to remove is there`);
+    this.pendingWrites.set(invitationKey(id), null);
+  }
+
   /** What has changed since this was last asked. */
   takeChanges(): { changes: StateChange[]; events: RegistryChange[] } {
     const changes = Array.from(this.pendingWrites, ([key, value]) => ({ key, value }));
@@ -121,6 +171,11 @@ export class State {
   private setCounters(counters: Counters): void {
     this.counters = counters;
     this.pendingWrites.set(COUNTERS_KEY, encodeCounters(counters));
+  }
+
+  private loadRemoved(node: RemovedNode): void {
+    if (this.nodes.has(node.name)) throw new ArchipelagoError('corrupt', `registry contradicts itself: node ${node.name} is there and was removed`);
+    this.removed.set(node.name, freeze(node));
   }
 
   private loadVolume(volume: StoredVolume): void {

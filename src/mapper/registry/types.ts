@@ -4,6 +4,7 @@
  */
 import type { Epoch, ErrorBody, Generation, LivenessEpoch, VolumeId } from '../../base/index.ts';
 import type { PageRef } from '../core/types.ts';
+import type { Invitation, MembershipCommand, RemovedNode } from './membership-types.ts';
 
 export interface Owner {
   readonly node: string;
@@ -40,6 +41,7 @@ export interface NodeRecord {
   /** Multiaddrs of the control process and of the data process. */
   readonly controlAddresses: readonly string[];
   readonly dataAddresses: readonly string[];
+  /** 0 for a node that has joined and was never started. */
   readonly livenessEpoch: LivenessEpoch;
   /** The program's version. */
   readonly version: string;
@@ -93,7 +95,8 @@ export type Command =
   /** A value of null removes the label. */
   | { readonly type: 'label'; readonly id: VolumeId; readonly labels: Readonly<Record<string, string | null>> }
   /** `epoch` is the last one given out, owner or not. */
-  | { readonly type: 'remove'; readonly id: VolumeId; readonly epoch: Epoch };
+  | { readonly type: 'remove'; readonly id: VolumeId; readonly epoch: Epoch }
+  | MembershipCommand;
 
 /** What a command's proposer learns once it was applied. */
 export type CommandResult<Value = unknown> = { readonly ok: Value } | { readonly error: ErrorBody };
@@ -115,4 +118,7 @@ export interface CommandValues {
   rename: VolumeRecord;
   label: VolumeRecord;
   remove: VolumeRecord;
+  invite: Invitation;
+  redeem: NodeRecord;
+  removeNode: RemovedNode;
 }

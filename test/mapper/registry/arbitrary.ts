@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import type { Registry } from '../../../src/mapper/registry/registry.ts';
 import type { Command } from '../../../src/mapper/registry/types.ts';
-import { creation, epoch, generation, id, life, MIB, NOON } from './story.ts';
+import { creation, epoch, generation, hashOf, id, life, MIB, NOON } from './story.ts';
 
 const counter = fc.nat({ max: 2 ** 31 - 1 });
 const text = fc.string({ unit: 'binary', maxLength: 20 });
@@ -54,6 +54,19 @@ export const anyCommand = fc.oneof(
     ),
   }),
   shape({ type: fc.constant('remove'), ...held }),
+  shape({ type: fc.constant('invite'), invitation: shape({ id: text, secretHash: text, expiresAtMs: counter }), nowMs: counter }),
+  shape({
+    type: fc.constant('redeem'),
+    invitationId: text,
+    secretHash: text,
+    nowMs: counter,
+    name: text,
+    peerId: text,
+    controlAddresses: addresses,
+    dataAddresses: addresses,
+    version: text,
+  }),
+  shape({ type: fc.constant('removeNode'), name: text, peerId: text, controlAddresses: addresses, force: fc.boolean() }),
 ) as fc.Arbitrary<Command>;
 
 /** What somebody means to do, before it is known to what. The numbers choose among what there is. */
@@ -69,7 +82,7 @@ export interface Intent {
   readonly flag: boolean;
 }
 
-const NODES = ['a', 'b', 'c'];
+const NODES = ['a', 'b', 'c', 'd', 'e'];
 const NAMES = ['v', 'w', 'x', 'y', 'z', 'é', 'bad/name'];
 const mostlyZero = fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(-1, 1, -2) });
 const TYPES: [Command['type'], number][] = [
@@ -87,6 +100,9 @@ const TYPES: [Command['type'], number][] = [
   ['rename', 2],
   ['label', 1],
   ['remove', 2],
+  ['invite', 1],
+  ['redeem', 2],
+  ['removeNode', 1],
 ];
 
 export const intents: fc.Arbitrary<Intent[]> = fc.array(
@@ -161,6 +177,22 @@ export function commandFor(intent: Intent, registry: Registry): Command {
       return { type, ...held, zeroFromBytes: flag ? sizeBytes : (target?.zeroFromBytes ?? 0) };
     case 'rename':
       return { type, id: volume, name };
+    case 'invite':
+      return { type, invitation: { id: `i${intent.size}`, secretHash: hashOf(`i${intent.size}`), expiresAtMs: 1000 + intent.volume }, nowMs: 1000 };
+    case 'redeem':
+      return {
+        type,
+        invitationId: `i${intent.size}`,
+        secretHash: hashOf(intent.epochError === 0 ? `i${intent.size}` : 'guess'),
+        nowMs: 1000 + (flag ? 0 : intent.volume),
+        name: node,
+        peerId: intent.livenessError === 0 ? `peer${node}` : 'peera',
+        controlAddresses: [],
+        dataAddresses: [],
+        version: '1',
+      };
+    case 'removeNode':
+      return { type, name: node, peerId: `peer${node}`, controlAddresses: [], force: flag };
     case 'label':
       return { type, id: volume, labels: flag ? { a: 'x', c: `${intent.size}` } : { a: null } };
   }

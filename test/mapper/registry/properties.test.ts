@@ -29,6 +29,7 @@ class Watch {
   private readonly generations = new Map<string, unknown>();
   /** The liveness epoch under which each owner got its volume. */
   private readonly ownedUnder = new Map<VolumeId, number>();
+  private readonly removedNames = new Set<string>();
   /** What a listener alone makes of the events. */
   private readonly mirror = new Map<VolumeId, VolumeRecord>();
 
@@ -48,8 +49,10 @@ class Watch {
     const after = volumesOf(registry);
     expect(new Set([...after.values()].map(({ name }) => name)).size).toBe(after.size);
     expect(this.mirror).toEqual(after);
+    expect(new Set(registry.nodes().map(({ peerId }) => peerId)).size).toBe(registry.nodes().length);
     for (const record of after.values()) this.checkChange(registry, before.get(record.id) ?? null, record);
     for (const { name } of registry.nodes()) {
+      expect(this.removedNames.has(name), 'a removed node stays away').toBe(false);
       const scan = [...after.values()].filter(({ owner, importer }) => owner?.node === name || importer === name);
       expect(registry.heldBy(name)).toEqual(scan.sort((a, b) => a.id - b.id));
     }
@@ -104,10 +107,17 @@ class Watch {
         else expect(after.get(id)?.owner).toEqual(record.owner?.node === command.name ? null : record.owner);
       }
     }
+    if (command.type === 'removeNode') {
+      for (const [id, record] of before) {
+        if (record.importer === command.name) expect(after.has(id)).toBe(false);
+        else expect(after.get(id)?.owner).toEqual(record.owner?.node === command.name ? null : record.owner);
+      }
+      this.removedNames.add(command.name);
+    }
     // Only a release makes a history clean.
     for (const [id, record] of after)
       if (record.clean && before.get(id)?.clean === false) expect([command.type, target?.id]).toEqual(['release', id]);
-    if (command.type !== 'startNode' && command.type !== 'remove') for (const id of before.keys()) expect(after.has(id)).toBe(true);
+    if (!['startNode', 'remove', 'removeNode'].includes(command.type)) for (const id of before.keys()) expect(after.has(id)).toBe(true);
   }
 
   private give(generation: unknown): void {
@@ -146,9 +156,18 @@ describe('any sequence of commands', () => {
     // The test is only worth something if the sequences get somewhere: every command succeeds, and the interesting refusals happen.
     const seen = [...outcomes.keys()];
     const succeeded = seen.filter((outcome) => outcome.endsWith(' ok'));
-    expect(succeeded).toHaveLength(14);
+    expect(succeeded).toHaveLength(17);
     expect(seen).toEqual(
-      expect.arrayContaining(['acquire stale-epoch', 'handOver stale-epoch', 'snapshot stale-epoch', 'acquire in-use', 'resize in-use']),
+      expect.arrayContaining([
+        'acquire stale-epoch',
+        'handOver stale-epoch',
+        'snapshot stale-epoch',
+        'acquire in-use',
+        'resize in-use',
+        'redeem forbidden',
+        'redeem removed',
+        'removeNode in-use',
+      ]),
     );
   });
 

@@ -1,4 +1,5 @@
 /** A small vocabulary for tests of the registry: commands go in as bytes, as Raft would apply them, and come back as values or refusals. */
+import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
 import type { Epoch, ErrorCode, Generation, LivenessEpoch, VolumeId } from '../../../src/base/index.ts';
 import { decodeResult, encodeCommand } from '../../../src/mapper/registry/codec.ts';
@@ -10,6 +11,9 @@ export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;
 export const NOON = '2026-01-31T12:00:00.000Z';
+
+/** A hash as an invitation's secret has it. */
+export const hashOf = (text: string) => createHash('sha256').update(text).digest('hex');
 
 export const id = (value: number) => value as VolumeId;
 export const epoch = (value: number) => value as Epoch;
@@ -119,9 +123,16 @@ export function creation(name: string, fields: Partial<CommandOf<'create'>> = {}
 export function snapshotOf(registry: Registry): unknown {
   const volumes = [...registry.volumes()];
   const nodes = registry.nodes();
+  const removed = registry.removedNodes();
+  const invitations = registry.openInvitations(0);
   const held = nodes.map(({ name }) => [name, registry.heldBy(name).map((record) => record.id)]);
   for (const record of volumes) expect(registry.byId(record.id)).toBe(record);
-  return JSON.parse(JSON.stringify({ volumes, nodes, held }));
+  return JSON.parse(JSON.stringify({ volumes, nodes, removed: sortedBy(removed, 'name'), invitations: sortedBy(invitations, 'id'), held }));
+}
+
+/** A registry that has loaded its state has it in another order. */
+function sortedBy<Key extends string>(values: readonly { readonly [K in Key]: string }[], key: Key): unknown[] {
+  return [...values].sort((a, b) => (a[key] < b[key] ? -1 : 1));
 }
 
 /** Nodes a and b; volume 1 `disk`, owned by a under epoch 1; snapshot 2 `base` of it. */
