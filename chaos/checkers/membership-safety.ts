@@ -1,6 +1,8 @@
 /**
  * Verifies that a leader has at most one membership change that is not committed, begins none before it has committed an entry of its own
- * term, and that the configuration before the change and the one after it share a member in every two quorums.
+ * term, and that the configuration before the change and the one after it share a member in every two quorums. A leader that has committed
+ * nothing in its term may find several changes in its log, all but the last of them committed: a restarted member knows only that as
+ * committed which its stored state has.
  */
 import { decodeConfiguration, membersOf } from '../../src/raft/core/configuration.ts';
 import { quorumValue } from '../../src/raft/core/quorum.ts';
@@ -17,16 +19,18 @@ export class MembershipSafety implements Checker {
     const { log } = state;
     if (log.configurationIndex <= log.committed) return;
     const open = log.slice(log.committed, log.lastIndex, Number.POSITIVE_INFINITY).filter(({ kind }) => kind === 'configuration');
-    if (open.length > 1) throw new Violation(this.name, `${id} has ${open.length} membership changes under way in term ${state.term}`);
-    const change = open[0] as Entry;
+    const knowsCommitted = log.termAt(log.committed as LogIndex) === state.term;
+    if (open.length > 1 && knowsCommitted)
+      throw new Violation(this.name, `${id} has ${open.length} membership changes under way in term ${state.term}`);
+    const change = open.at(-1) as Entry;
     if (this.checked.get(id) !== change) {
       this.checked.set(id, change);
-      const [before, after] = [log.configurationAt(log.committed), decodeConfiguration(change.data)];
+      const [before, after] = [log.configurationAt((change.index - 1) as LogIndex), decodeConfiguration(change.data)];
       if (!alwaysMeet(before, after))
         throw new Violation(this.name, `${id} goes from one membership to another whose quorums may not meet, at ${change.index}`);
     }
     const own = open.find(({ term }) => term === state.term);
-    if (own !== undefined && log.termAt(log.committed as LogIndex) !== state.term) {
+    if (own !== undefined && !knowsCommitted) {
       throw new Violation(this.name, `${id} changes the membership at ${own.index} before it has committed anything in term ${state.term}`);
     }
   }

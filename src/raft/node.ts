@@ -18,9 +18,12 @@ import type { RaftStorage } from './storage/storage.ts';
 import { decodeFrame, encodeFrame, type FrameBody } from './wire.ts';
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Ticks after which applied changes are stored even if the log does not grow. */
+/**
+ * Applied changes are stored now and then, not with each batch of the log: the log has what they come from, and keys that change often, as
+ * those of sessions do with every command, are then written once. After so many ticks or bytes they go along with the next batch.
+ */
 const STORE_TICKS = 10;
-const STORE_BYTES = 4 * 1024 * 1024;
+const STORE_BYTES = 256 * 1024;
 /** Entries dropped from the log in one batch. */
 const COMPACT_ENTRIES = 2048;
 /** How many times the kept log may be held back for a snapshot that is on its way. */
@@ -52,6 +55,8 @@ export class RaftNode {
   private installation: Promise<void> | null = null;
   private received: ReceivedSnapshot | null = null;
   private ticksSinceStore = 0;
+  /** The next batch takes along what was applied. */
+  private storeDue = false;
   private numbers = 0;
   private known: { leader: NodeId | null; term: Term };
 
@@ -224,7 +229,7 @@ export class RaftNode {
       if (++this.ticksSinceStore >= STORE_TICKS) {
         this.ticksSinceStore = 0;
         this.inBackground(this.storage.settle());
-        if (this.applier.hasChanges) this.startWrite(true);
+        this.storeDue = this.applier.hasChanges;
       }
       this.schedulePump();
     });
@@ -248,7 +253,7 @@ export class RaftNode {
     this.barriers.submit();
     while (this.installation === null && this.core.hasReady()) this.handle(this.core.takeReady());
     this.noteLeader();
-    if (this.installation === null) this.startWrite(false);
+    if (this.installation === null) this.startWrite();
   }
 
   private handle(ready: Ready): void {
@@ -306,11 +311,11 @@ export class RaftNode {
     this.options.onLeaderChange?.(leader, term);
   }
 
-  /** Gives the disk what waits for it, unless it is busy; with `storeApplied` also if that is only applied changes. */
-  private startWrite(storeApplied: boolean): void {
-    if (this.writing !== null || this.installation !== null) return;
-    const changesDue = this.applier.hasChanges && (storeApplied || this.applier.pendingBytes >= STORE_BYTES);
-    if (!this.writes.needsDisk && !changesDue) {
+  /** Gives the disk what waits for it, unless it is busy. */
+  private startWrite(): void {
+    if (this.writing !== null) return;
+    this.storeDue ||= this.applier.pendingBytes >= STORE_BYTES;
+    if (!this.writes.needsDisk && !this.storeDue) {
       if (!this.writes.isEmpty) this.finishWrite(this.writes.take());
       return;
     }
@@ -328,11 +333,14 @@ export class RaftNode {
     const compactTo = this.compaction();
     const at = this.core.metaAt(this.core.appliedIndex);
     if (compactTo !== null) this.core.compact(compactTo.index);
+    // What is dropped from the log must be in the stored state.
+    const storesApplied = (this.storeDue || compactTo !== null) && at.index > this.storage.applied;
+    this.storeDue = false;
     return this.storage.write({
       hardState: batch.hardState,
       entries: batch.entries,
       // Entries come before what was applied of them: both are in this batch or in an earlier one.
-      applied: at.index > this.storage.applied ? { at, changes: this.applier.takeChanges() } : null,
+      applied: storesApplied ? { at, changes: this.applier.takeChanges() } : null,
       compactTo,
     });
   }
@@ -360,6 +368,7 @@ export class RaftNode {
 
   private async storeApplied(): Promise<void> {
     if (this.installation !== null || (!this.applier.hasChanges && !this.writes.needsDisk)) return;
+    this.storeDue = true;
     await this.store(this.writes.take());
   }
 
