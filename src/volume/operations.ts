@@ -30,16 +30,24 @@ export function snapshotVolume(context: VolumeContext, volume: Volume, name: str
     const { id } = volume.record;
     const { epoch } = served;
     const generation = await context.registry.propose<'reserveGeneration'>({ type: 'reserveGeneration', id, epoch });
-    // Most of the work while I/O goes on, so that little is left for the cut.
-    await map.fold();
-    const cut = await volume.whileStopped(served, async () => {
-      const taken = await map.cut(generation);
-      served.forgetBlocks();
-      return taken;
-    });
-    await cut.durable;
-    const createdAt = new Date(context.clock.wallMs()).toISOString();
-    return context.registry.propose<'snapshot'>({ type: 'snapshot', id, epoch, name, root: cut.root, createdAt });
+    try {
+      // Most of the work while I/O goes on, so that little is left for the cut.
+      await map.fold();
+      const cut = await volume.whileStopped(served, async () => {
+        const taken = await map.cut(generation);
+        served.forgetBlocks();
+        return taken;
+      });
+      await cut.durable;
+      const createdAt = new Date(context.clock.wallMs()).toISOString();
+      return await context.registry.propose<'snapshot'>({ type: 'snapshot', id, epoch, generation, name, root: cut.root, createdAt });
+    } catch (error) {
+      // Collection waits for snapshots that are under way; on a full disk, which is what may have failed this one, it would wait for ever.
+      await context.registry.propose<'cancelReservation'>({ type: 'cancelReservation', id, epoch, generation }).catch(() => {
+        // The ownership is gone, and the reservation with it.
+      });
+      throw error;
+    }
   });
 }
 

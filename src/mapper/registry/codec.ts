@@ -19,6 +19,7 @@ import {
   type VolumeId,
 } from '../../base/index.ts';
 import type { PageRef } from '../core/types.ts';
+import { begunCycle, type CollectionRecord, collectionCommands, collectionRecord } from './collection-types.ts';
 import { type Invitation, invitation, membershipCommands, type RemovedNode, removedNode } from './membership-types.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, Owner, VolumeRecord } from './types.ts';
 
@@ -51,6 +52,7 @@ type StoredEntry =
   | { readonly kind: 'node'; readonly node: NodeRecord }
   | { readonly kind: 'removedNode'; readonly node: RemovedNode }
   | { readonly kind: 'invitation'; readonly invitation: Invitation }
+  | { readonly kind: 'collection'; readonly collection: CollectionRecord }
   | { readonly kind: 'counters'; readonly counters: Counters };
 
 const counter = z.int().min(0);
@@ -78,6 +80,8 @@ const volumeRecord: z.ZodType<VolumeRecord> = z.strictObject({
   epoch,
   clean: z.boolean(),
   root: pageRef.nullable(),
+  openGenerations: z.array(generation),
+  reservation: z.strictObject({ generation, epoch }).nullable(),
   zeroFromBytes: counter.nullable(),
   importer: z.string().nullable(),
   labels,
@@ -117,13 +121,15 @@ const command: z.ZodType<Command> = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('handOver'), id: volumeId, epoch, to: z.string(), toLivenessEpoch: livenessEpoch }),
   z.strictObject({ type: z.literal('release'), id: volumeId, epoch }),
   z.strictObject({ type: z.literal('reserveGeneration'), id: volumeId, epoch }),
-  z.strictObject({ type: z.literal('snapshot'), id: volumeId, epoch, name: z.string(), root: pageRef.nullable(), createdAt: z.string() }),
+  z.strictObject({ type: z.literal('cancelReservation'), id: volumeId, epoch, generation }),
+  z.strictObject({ type: z.literal('snapshot'), id: volumeId, epoch, generation, name: z.string(), root: pageRef.nullable(), createdAt: z.string() }),
   z.strictObject({ type: z.literal('resize'), id: volumeId, epoch, sizeBytes: z.number(), shrink: z.boolean() }),
   z.strictObject({ type: z.literal('clearZeroFrom'), id: volumeId, epoch, zeroFromBytes: z.number() }),
   z.strictObject({ type: z.literal('rename'), id: volumeId, name: z.string() }),
   z.strictObject({ type: z.literal('label'), id: volumeId, labels: z.record(z.string(), z.string().nullable()) }),
   z.strictObject({ type: z.literal('remove'), id: volumeId, epoch }),
   ...membershipCommands,
+  ...collectionCommands,
 ]);
 
 const acquisition: z.ZodType<Acquisition> = z.strictObject({ generation, clean: z.boolean() });
@@ -137,6 +143,7 @@ const VALUES: { readonly [Type in Command['type']]: z.ZodType<CommandValues[Type
   handOver: volumeRecord,
   release: volumeRecord,
   reserveGeneration: generation,
+  cancelReservation: volumeRecord,
   snapshot: volumeRecord,
   resize: volumeRecord,
   clearZeroFrom: volumeRecord,
@@ -146,6 +153,9 @@ const VALUES: { readonly [Type in Command['type']]: z.ZodType<CommandValues[Type
   invite: invitation,
   redeem: nodeRecord,
   removeNode: removedNode,
+  requestCollection: counter,
+  beginCollection: begunCycle,
+  finishCollection: collectionRecord,
 };
 
 /** An error code of a newer program reads as `internal`, as everywhere. */
@@ -188,6 +198,7 @@ export function decodeResult<Type extends Command['type']>(type: Type, bytes: Ui
 }
 
 export const COUNTERS_KEY = 'c';
+export const COLLECTION_KEY = 'g';
 
 /** Keys sort volumes by id. */
 export function volumeKey(id: VolumeId): string {
@@ -222,6 +233,10 @@ export function encodeInvitation(value: Invitation): Uint8Array {
   return packChecked(invitation, value, 'invitation');
 }
 
+export function encodeCollection(value: CollectionRecord): Uint8Array {
+  return packChecked(collectionRecord, value, 'collection record');
+}
+
 export function encodeCounters(value: Counters): Uint8Array {
   return packChecked(counters, value, 'counters');
 }
@@ -249,6 +264,7 @@ export function decodeEntry(key: string, value: Uint8Array): StoredEntry {
     if (invitationKey(stored.id) !== key) throw corrupt(what, `it holds invitation ${JSON.stringify(stored.id)}`);
     return { kind: 'invitation', invitation: stored };
   }
+  if (key === COLLECTION_KEY) return { kind: 'collection', collection: unpack(collectionRecord, value, what) };
   if (key === COUNTERS_KEY) return { kind: 'counters', counters: unpack(counters, value, what) };
   throw corrupt(what, 'unknown kind of key');
 }

@@ -4,6 +4,7 @@
  */
 import { ArchipelagoError, type Epoch, type ErrorCode, type LivenessEpoch, type VolumeId } from '../../base/index.ts';
 import type { StoredVolume } from './codec.ts';
+import { beginCollection, finishCollection, pendingReservation, requestCollection, withOpen } from './collection.ts';
 import { checkIdentityIsNew, invite, redeem, removeNode, voidHoldings } from './membership.ts';
 import {
   checkAddresses,
@@ -31,6 +32,7 @@ export const COMMANDS: { readonly [Type in Command['type']]: (state: State, comm
   handOver,
   release,
   reserveGeneration,
+  cancelReservation,
   snapshot,
   resize,
   clearZeroFrom,
@@ -40,6 +42,9 @@ export const COMMANDS: { readonly [Type in Command['type']]: (state: State, comm
   invite,
   redeem,
   removeNode,
+  requestCollection,
+  beginCollection,
+  finishCollection,
 };
 
 const FIRST_EPOCH = 0 as Epoch;
@@ -126,8 +131,9 @@ function acquire(state: State, command: CommandOf<'acquire'>): CommandValues['ac
   if (again && acquired !== null) return { record, ...acquired };
   if (record.owner !== null || command.epoch !== record.epoch) throw staleEpoch(record, command.epoch);
   const epoch = nextEpoch(record);
-  const answer = { generation: state.takeGeneration(), clean: record.clean };
-  const owned = { ...record, owner: { node: command.node, epoch }, epoch, clean: false };
+  const generation = state.takeGeneration();
+  const answer = { generation, clean: record.clean };
+  const owned = { ...record, owner: { node: command.node, epoch }, epoch, clean: false, openGenerations: withOpen(record, generation) };
   return { record: state.putVolume({ record: owned, acquired: answer }), ...answer };
 }
 
@@ -142,22 +148,37 @@ function handOver(state: State, command: CommandOf<'handOver'>): VolumeRecord {
 
 function release(state: State, command: CommandOf<'release'>): VolumeRecord {
   const { record } = ownedVolume(state, command.id, command.epoch);
-  return state.putVolume({ record: { ...record, owner: null, clean: true }, acquired: null });
+  return state.putVolume({ record: { ...record, owner: null, clean: true, openGenerations: [] }, acquired: null });
 }
 
 function reserveGeneration(state: State, command: CommandOf<'reserveGeneration'>): CommandValues['reserveGeneration'] {
-  ownedVolume(state, command.id, command.epoch);
-  return state.takeGeneration();
+  const volume = ownedVolume(state, command.id, command.epoch);
+  const generation = state.takeGeneration();
+  update(state, volume, { openGenerations: withOpen(volume.record, generation), reservation: { generation, epoch: command.epoch } });
+  return generation;
+}
+
+function cancelReservation(state: State, command: CommandOf<'cancelReservation'>): VolumeRecord {
+  const volume = ownedVolume(state, command.id, command.epoch);
+  if (pendingReservation(volume.record) !== command.generation) return volume.record;
+  // What it names stays open: the cut may have been made.
+  return update(state, volume, { reservation: null });
 }
 
 function snapshot(state: State, command: CommandOf<'snapshot'>): VolumeRecord {
-  const { name, root, createdAt } = command;
-  const { record } = ownedVolume(state, command.id, command.epoch);
+  const { name, root, createdAt, generation } = command;
+  const volume = ownedVolume(state, command.id, command.epoch);
+  const { record } = volume;
   if (record.importer !== null) throw refusal('in-use', `volume ${quote(record.name)} is still being imported`, 'wait until the import has ended');
   if (record.zeroFromBytes !== null) throw beyondEnd(record);
+  if (pendingReservation(record) !== generation) {
+    const hint = 'take the snapshot again';
+    throw refusal('conflict', `generation ${generation} is not reserved for a snapshot of volume ${quote(record.name)}`, hint);
+  }
   checkTime(createdAt);
   checkFree(state, name);
   const { id, sizeBytes, blockSizeBytes } = record;
+  update(state, volume, { openGenerations: [generation], reservation: null });
   return addVolume(state, { name, kind: 'snapshot', sizeBytes, blockSizeBytes, originId: id, root, importer: null, labels: {}, createdAt });
 }
 
@@ -218,7 +239,16 @@ function remove(state: State, command: CommandOf<'remove'>): VolumeRecord {
 type NewVolume = Pick<VolumeRecord, 'name' | 'kind' | 'sizeBytes' | 'blockSizeBytes' | 'originId' | 'root' | 'importer' | 'labels' | 'createdAt'>;
 
 function addVolume(state: State, volume: NewVolume): VolumeRecord {
-  const record = { id: state.takeVolumeId(), owner: null, epoch: FIRST_EPOCH, clean: true, zeroFromBytes: null, ...volume };
+  const record = {
+    id: state.takeVolumeId(),
+    owner: null,
+    epoch: FIRST_EPOCH,
+    clean: true,
+    openGenerations: [],
+    reservation: null,
+    zeroFromBytes: null,
+    ...volume,
+  };
   return state.putVolume({ record, acquired: null });
 }
 

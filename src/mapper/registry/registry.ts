@@ -5,6 +5,7 @@
 import { ArchipelagoError, assert, type VolumeId } from '../../base/index.ts';
 import type { StateChange, StateMachine } from '../../raft/index.ts';
 import { decodeCommand, encodeResult } from './codec.ts';
+import type { CollectionRecord } from './collection-types.ts';
 import { COMMANDS } from './commands.ts';
 import type { Invitation, RemovedNode } from './membership-types.ts';
 import { type RegistryChange, State } from './state.ts';
@@ -54,6 +55,10 @@ export class Registry implements StateMachine {
       // One may have gone since the caller began.
       if (record !== null) yield record;
     }
+  }
+
+  collection(): CollectionRecord {
+    return this.state.collection();
   }
 
   /** What a node owns or imports, by id. */

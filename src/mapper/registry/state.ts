@@ -5,9 +5,11 @@
 import { ArchipelagoError, assert, type Generation, type VolumeId } from '../../base/index.ts';
 import type { StateChange } from '../../raft/index.ts';
 import {
+  COLLECTION_KEY,
   COUNTERS_KEY,
   type Counters,
   decodeEntry,
+  encodeCollection,
   encodeCounters,
   encodeInvitation,
   encodeNode,
@@ -19,6 +21,8 @@ import {
   type StoredVolume,
   volumeKey,
 } from './codec.ts';
+import { generationProblem } from './collection.ts';
+import { type CollectionRecord, NO_COLLECTION } from './collection-types.ts';
 import type { Invitation, RemovedNode } from './membership-types.ts';
 import type { NodeRecord, VolumeRecord } from './types.ts';
 
@@ -28,6 +32,7 @@ export type RegistryChange =
   | { readonly kind: 'removed'; readonly volume: VolumeRecord }
   | { readonly kind: 'node'; readonly node: NodeRecord }
   | { readonly kind: 'nodeRemoved'; readonly name: string }
+  | { readonly kind: 'collection'; readonly collection: CollectionRecord }
   | { readonly kind: 'reset' };
 
 export class State {
@@ -39,6 +44,7 @@ export class State {
   /** Per node: the volumes that it owns or imports, so that its start visits no others. */
   private readonly heldByNode = new Map<string, Set<VolumeId>>();
   private counters: Counters = { nextVolumeId: 1 as VolumeId, nextGeneration: 1 as Generation };
+  private cycles = freeze(NO_COLLECTION);
   private pendingWrites = new Map<string, Uint8Array | null>();
   private pendingEvents: RegistryChange[] = [];
 
@@ -47,6 +53,7 @@ export class State {
     const state = new State();
     const stored = Array.from(entries, ({ key, value }) => decodeEntry(key, value));
     for (const entry of stored) if (entry.kind === 'counters') state.counters = entry.counters;
+    for (const entry of stored) if (entry.kind === 'collection') state.cycles = freeze(entry.collection);
     for (const entry of stored) if (entry.kind === 'node') state.nodes.set(entry.node.name, freeze(entry.node));
     for (const entry of stored) if (entry.kind === 'removedNode') state.loadRemoved(entry.node);
     for (const entry of stored) if (entry.kind === 'invitation') state.invitations.set(entry.invitation.id, freeze(entry.invitation));
@@ -107,6 +114,28 @@ export class State {
     return generation;
   }
 
+  /** The next of each to be given out. */
+  nextNumbers(): Counters {
+    return this.counters;
+  }
+
+  collection(): CollectionRecord {
+    return this.cycles;
+  }
+
+  putCollection(collection: CollectionRecord): CollectionRecord {
+    this.cycles = freeze(collection);
+    this.pendingWrites.set(COLLECTION_KEY, encodeCollection(collection));
+    this.pendingEvents.push({ kind: 'collection', collection: this.cycles });
+    return this.cycles;
+  }
+
+  /** There is something to collect that the cycle begun last may not see. */
+  wantCollection(): CollectionRecord {
+    const { cycle, wanted } = this.cycles;
+    return wanted > cycle ? this.cycles : this.putCollection({ ...this.cycles, wanted: cycle + 1 });
+  }
+
   putVolume(volume: StoredVolume): VolumeRecord {
     const problem = this.contradiction(volume);
     assert(problem === null, `volume ${volume.record.id}: ${problem}`);
@@ -124,6 +153,7 @@ export class State {
     this.volumes.delete(id);
     this.pendingWrites.set(volumeKey(id), null);
     this.pendingEvents.push({ kind: 'removed', volume: volume.record });
+    this.wantCollection();
     return volume.record;
   }
 
@@ -202,7 +232,7 @@ export class State {
     if (zeroFromBytes !== null && zeroFromBytes !== record.sizeBytes) return 'it grew before it was cleared beyond its end';
     if (kind === 'snapshot' && (owner !== null || epoch !== 0 || importer !== null || zeroFromBytes !== null))
       return 'it is a snapshot and was owned';
-    return null;
+    return generationProblem(record, this.counters.nextGeneration);
   }
 
   private index(volume: StoredVolume): StoredVolume {

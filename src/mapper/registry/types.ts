@@ -4,6 +4,7 @@
  */
 import type { Epoch, ErrorBody, Generation, LivenessEpoch, VolumeId } from '../../base/index.ts';
 import type { PageRef } from '../core/types.ts';
+import type { BegunCycle, CollectionCommand, CollectionRecord } from './collection-types.ts';
 import type { Invitation, MembershipCommand, RemovedNode } from './membership-types.ts';
 
 export interface Owner {
@@ -26,6 +27,10 @@ export interface VolumeRecord {
   readonly clean: boolean;
   /** A snapshot's map, or where a clone's map starts until its header is written. Null for an empty map. */
   readonly root: PageRef | null;
+  /** By which the volume's map may still come to name something; see `collection.ts`. Ascending. */
+  readonly openGenerations: readonly Generation[];
+  /** The last one for a snapshot, and by which owner: until it is resolved, that snapshot may refer to what the log does not show any more. */
+  readonly reservation: { readonly generation: Generation; readonly epoch: Epoch } | null;
   /** Set by a shrink until the owner has dropped the blocks beyond: from this byte on everything has to read as zeros. */
   readonly zeroFromBytes: number | null;
   /** The node that runs the import this volume is made by; it is removed when that node goes away before the end. */
@@ -74,12 +79,16 @@ export type Command =
   | { readonly type: 'acquire'; readonly id: VolumeId; readonly node: string; readonly livenessEpoch: LivenessEpoch; readonly epoch: Epoch }
   | { readonly type: 'handOver'; readonly id: VolumeId; readonly epoch: Epoch; readonly to: string; readonly toLivenessEpoch: LivenessEpoch }
   | { readonly type: 'release'; readonly id: VolumeId; readonly epoch: Epoch }
+  /** For a snapshot. The one before, if it was not used, will not be. */
   | { readonly type: 'reserveGeneration'; readonly id: VolumeId; readonly epoch: Epoch }
-  /** Refused while `zeroFromBytes` is set: the owner clears it first, so that nothing beyond the end gets into the snapshot. */
+  /** The snapshot that the generation was reserved for will not come; one that comes all the same is refused. */
+  | { readonly type: 'cancelReservation'; readonly id: VolumeId; readonly epoch: Epoch; readonly generation: Generation }
+  /** `generation` was reserved for it, and names everything since its cut. Refused while `zeroFromBytes` is set: the owner clears it first, so that nothing beyond the end gets into the snapshot. */
   | {
       readonly type: 'snapshot';
       readonly id: VolumeId;
       readonly epoch: Epoch;
+      readonly generation: Generation;
       readonly name: string;
       readonly root: PageRef | null;
       readonly createdAt: string;
@@ -96,7 +105,8 @@ export type Command =
   | { readonly type: 'label'; readonly id: VolumeId; readonly labels: Readonly<Record<string, string | null>> }
   /** `epoch` is the last one given out, owner or not. */
   | { readonly type: 'remove'; readonly id: VolumeId; readonly epoch: Epoch }
-  | MembershipCommand;
+  | MembershipCommand
+  | CollectionCommand;
 
 /** What a command's proposer learns once it was applied. */
 export type CommandResult<Value = unknown> = { readonly ok: Value } | { readonly error: ErrorBody };
@@ -112,6 +122,7 @@ export interface CommandValues {
   handOver: VolumeRecord;
   release: VolumeRecord;
   reserveGeneration: Generation;
+  cancelReservation: VolumeRecord;
   snapshot: VolumeRecord;
   resize: VolumeRecord;
   clearZeroFrom: VolumeRecord;
@@ -121,4 +132,7 @@ export interface CommandValues {
   invite: Invitation;
   redeem: NodeRecord;
   removeNode: RemovedNode;
+  requestCollection: number;
+  beginCollection: BegunCycle;
+  finishCollection: CollectionRecord;
 }

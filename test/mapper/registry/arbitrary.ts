@@ -40,7 +40,18 @@ export const anyCommand = fc.oneof(
   shape({ type: fc.constant('handOver'), ...held, to: text, toLivenessEpoch: counter.map(life) }),
   shape({ type: fc.constant('release'), ...held }),
   shape({ type: fc.constant('reserveGeneration'), ...held }),
-  shape({ type: fc.constant('snapshot'), ...held, name: text, root, createdAt: text }),
+  shape({ type: fc.constant('cancelReservation'), ...held, generation: counter.map(generation) }),
+  shape({ type: fc.constant('snapshot'), ...held, generation: counter.map(generation), name: text, root, createdAt: text }),
+  shape({ type: fc.constant('requestCollection') }),
+  shape({ type: fc.constant('beginCollection'), node: text, livenessEpoch: counter.map(life), startedAt: text }),
+  shape({
+    type: fc.constant('finishCollection'),
+    cycle: counter,
+    finishedAt: text,
+    freedObjects: counter,
+    freedBytes: counter,
+    error: fc.option(shape({ code: fc.constantFrom('io-error', 'corrupt'), message: text, hint: fc.option(text) })),
+  }),
   shape({ type: fc.constant('resize'), ...held, sizeBytes: size, shrink: fc.boolean() }),
   shape({ type: fc.constant('clearZeroFrom'), ...held, zeroFromBytes: size }),
   shape({ type: fc.constant('rename'), id: volume, name: text }),
@@ -85,23 +96,28 @@ export interface Intent {
 const NODES = ['a', 'b', 'c', 'd', 'e'];
 const NAMES = ['v', 'w', 'x', 'y', 'z', 'é', 'bad/name'];
 const mostlyZero = fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(-1, 1, -2) });
+/** A removed node never comes back, so that too many removals leave nobody to do anything. */
 const TYPES: [Command['type'], number][] = [
-  ['startNode', 2],
-  ['create', 3],
-  ['finishImport', 1],
-  ['clone', 2],
-  ['acquire', 8],
-  ['handOver', 4],
-  ['release', 3],
-  ['reserveGeneration', 2],
-  ['snapshot', 3],
-  ['resize', 3],
-  ['clearZeroFrom', 2],
-  ['rename', 2],
-  ['label', 1],
-  ['remove', 2],
-  ['invite', 1],
-  ['redeem', 2],
+  ['startNode', 4],
+  ['create', 12],
+  ['finishImport', 4],
+  ['clone', 24],
+  ['acquire', 40],
+  ['handOver', 20],
+  ['release', 8],
+  ['reserveGeneration', 30],
+  ['cancelReservation', 4],
+  ['requestCollection', 3],
+  ['beginCollection', 6],
+  ['finishCollection', 6],
+  ['snapshot', 36],
+  ['resize', 12],
+  ['clearZeroFrom', 10],
+  ['rename', 8],
+  ['label', 4],
+  ['remove', 5],
+  ['invite', 5],
+  ['redeem', 14],
   ['removeNode', 1],
 ];
 
@@ -167,10 +183,19 @@ export function commandFor(intent: Intent, registry: Registry): Command {
       return {
         type,
         ...held,
+        generation: generation(target?.reservation?.generation ?? 1),
         name,
         root: flag ? { generation: generation(1), sequence: 1, checksum: 1, blocks: intent.size } : null,
         createdAt: NOON,
       };
+    case 'cancelReservation':
+      return { type, ...held, generation: generation(target?.reservation?.generation ?? 1) };
+    case 'requestCollection':
+      return { type };
+    case 'beginCollection':
+      return { type, node, livenessEpoch, startedAt: NOON };
+    case 'finishCollection':
+      return { type, cycle: registry.collection().cycle, finishedAt: NOON, freedObjects: intent.size, freedBytes: intent.size * 512, error: null };
     case 'resize':
       return { type, ...held, sizeBytes, shrink: flag };
     case 'clearZeroFrom':

@@ -137,7 +137,7 @@ describe('stored entries', () => {
     const bytes = encodeVolume(volume);
     expect(decodeEntry(volumeKey(id(1)), bytes)).toEqual({ kind: 'volume', volume });
     expect(bytes).toEqual(story.stored.get(volumeKey(id(1))));
-    expect(encodeCounters({ nextGeneration: generation(2), nextVolumeId: id(3) })).toEqual(story.stored.get('c'));
+    expect(encodeCounters({ nextGeneration: generation(4), nextVolumeId: id(3) })).toEqual(story.stored.get('c'));
   });
 
   it('are checked before they are written', () => {

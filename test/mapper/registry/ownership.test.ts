@@ -81,7 +81,7 @@ describe('import', () => {
     story.refuse({ type: 'acquire', id: id(3), node: 'b', livenessEpoch: life(1), epoch: epoch(0) }, 'in-use', /imported by node "a"/);
     story.acquire(id(3), 'a');
     story.refuse({ type: 'handOver', id: id(3), epoch: epoch(1), to: 'b', toLivenessEpoch: life(1) }, 'in-use');
-    story.refuse({ type: 'snapshot', id: id(3), epoch: epoch(1), name: 'early', root: null, createdAt: NOON }, 'in-use');
+    story.refuse({ type: 'snapshot', id: id(3), epoch: epoch(1), generation: generation(3), name: 'early', root: null, createdAt: NOON }, 'in-use');
     expect(story.do({ type: 'finishImport', id: id(3) })).toMatchObject({ importer: null, owner: { node: 'a' } });
     expect(story.handOver(id(3), 'b').owner).toEqual({ node: 'b', epoch: 2 });
   });
@@ -117,10 +117,10 @@ describe('acquire', () => {
     expect(story.acquire(id(3), 'b')).toMatchObject({
       record: { owner: { node: 'b', epoch: 1 }, epoch: 1, clean: false },
       clean: true,
-      generation: 2,
+      generation: 4,
     });
     story.release(id(3));
-    expect(story.acquire(id(3), 'a')).toMatchObject({ record: { owner: { node: 'a', epoch: 2 } }, clean: true, generation: 3 });
+    expect(story.acquire(id(3), 'a')).toMatchObject({ record: { owner: { node: 'a', epoch: 2 } }, clean: true, generation: 5 });
   });
 
   it('answers the owner that asks again like the first time, whatever it did since', () => {
@@ -178,7 +178,7 @@ describe('handOver', () => {
   it('moves the volume to the target under the next epoch, not clean, without a new generation', () => {
     const story = ownedDisk();
     expect(story.handOver(id(1), 'b')).toMatchObject({ owner: { node: 'b', epoch: 2 }, epoch: 2, clean: false });
-    expect(story.do({ type: 'reserveGeneration', id: id(1), epoch: epoch(2) })).toBe(2);
+    expect(story.do({ type: 'reserveGeneration', id: id(1), epoch: epoch(2) })).toBe(4);
     // A start of the old owner no longer touches it, one of the new owner does.
     story.startNode('a');
     expect(story.volume(id(1)).owner?.node).toBe('b');
@@ -205,7 +205,8 @@ describe('commands that only the owner may give', () => {
     { type: 'handOver', id: id(1), epoch: epoch(1), to: 'b', toLivenessEpoch: life(1) },
     { type: 'release', id: id(1), epoch: epoch(1) },
     { type: 'reserveGeneration', id: id(1), epoch: epoch(1) },
-    { type: 'snapshot', id: id(1), epoch: epoch(1), name: 'late', root: ROOT, createdAt: NOON },
+    { type: 'cancelReservation', id: id(1), epoch: epoch(1), generation: generation(3) },
+    { type: 'snapshot', id: id(1), epoch: epoch(1), generation: generation(3), name: 'late', root: ROOT, createdAt: NOON },
     { type: 'clearZeroFrom', id: id(1), epoch: epoch(1), zeroFromBytes: MIB },
   ];
   const epochs: Command[] = [
@@ -271,6 +272,6 @@ describe('reserveGeneration', () => {
       story.do({ type: 'reserveGeneration', id: id(3), epoch: epoch(1) }),
       story.do({ type: 'reserveGeneration', id: id(1), epoch: epoch(1) }),
     ];
-    expect(given).toEqual([1, 2, 3, 4, 5]);
+    expect(given).toEqual([1, 4, 5, 6, 7]);
   });
 });

@@ -46,6 +46,7 @@ describe('queries', () => {
       { kind: 'node', node: { name: 'a', livenessEpoch: 2 } },
       { kind: 'volume', volume: { id: 1, owner: null }, previous: { id: 1, owner: { node: 'a' } } },
       { kind: 'removed', volume: { name: 'half' } },
+      { kind: 'collection', collection: { wanted: 1 } },
     ]);
     stop();
     seen = 'nothing';
@@ -114,6 +115,11 @@ describe('load', () => {
     ['it is owned by another node than its importer', DISK, { importer: 'b' }],
     ['it was acquired and has no owner', DISK, { owner: null }],
     ['it grew before it was cleared beyond its end', DISK, { zeroFromBytes: MIB }],
+    ['it has an owner and no open generation', DISK, { openGenerations: [] }],
+    ['an open generation was never given out', DISK, { openGenerations: [3, 4] }],
+    ['its open generations are out of order', DISK, { openGenerations: [3, 2] }],
+    ['it was left clean, and a generation is open', BASE, { openGenerations: [1] }],
+    ['a generation is reserved and not open', DISK, { openGenerations: [2] }],
     ['it is a snapshot and was owned', BASE, { epoch: 1 }],
     ['it is a snapshot and was owned', BASE, { importer: 'a' }],
     ['it is a snapshot and was owned', BASE, { zeroFromBytes: GIB }],
@@ -128,7 +134,7 @@ describe('load', () => {
 
   it('refuses counters that are behind: they would give out a number again', () => {
     const story = ownedDisk();
-    story.stored.set('c', json({ nextVolumeId: 2, nextGeneration: 2 }));
+    story.stored.set('c', json({ nextVolumeId: 2, nextGeneration: 4 }));
     expectRefused(story, 'corrupt', 'volume 2: its id was never given out');
     story.stored.set('c', json({ nextVolumeId: 3, nextGeneration: 1 }));
     expectRefused(story, 'corrupt', 'volume 1: its generation was never given out');

@@ -89,8 +89,13 @@ export class Story {
     return this.do({ type: 'release', id: volume, epoch: this.volume(volume).epoch });
   }
 
+  reserve(volume: VolumeId): Generation {
+    return this.do({ type: 'reserveGeneration', id: volume, epoch: this.volume(volume).epoch });
+  }
+
   snapshot(volume: VolumeId, name: string): VolumeRecord {
-    return this.do({ type: 'snapshot', id: volume, epoch: this.volume(volume).epoch, name, root: null, createdAt: NOON });
+    const held = { id: volume, epoch: this.volume(volume).epoch };
+    return this.do({ type: 'snapshot', ...held, generation: this.reserve(volume), name, root: null, createdAt: NOON });
   }
 
   resize(volume: VolumeId, sizeBytes: number, shrink = false): VolumeRecord {
@@ -127,7 +132,10 @@ export function snapshotOf(registry: Registry): unknown {
   const invitations = registry.openInvitations(0);
   const held = nodes.map(({ name }) => [name, registry.heldBy(name).map((record) => record.id)]);
   for (const record of volumes) expect(registry.byId(record.id)).toBe(record);
-  return JSON.parse(JSON.stringify({ volumes, nodes, removed: sortedBy(removed, 'name'), invitations: sortedBy(invitations, 'id'), held }));
+  const collection = registry.collection();
+  return JSON.parse(
+    JSON.stringify({ volumes, nodes, removed: sortedBy(removed, 'name'), invitations: sortedBy(invitations, 'id'), held, collection }),
+  );
 }
 
 /** A registry that has loaded its state has it in another order. */
@@ -135,7 +143,7 @@ function sortedBy<Key extends string>(values: readonly { readonly [K in Key]: st
   return [...values].sort((a, b) => (a[key] < b[key] ? -1 : 1));
 }
 
-/** Nodes a and b; volume 1 `disk`, owned by a under epoch 1; snapshot 2 `base` of it. */
+/** Nodes a and b; volume 1 `disk`, owned by a under epoch 1; snapshot 2 `base` of it; generation 3 reserved for another. */
 export function ownedDisk(): Story {
   const story = new Story();
   story.startNode('a');
@@ -143,5 +151,6 @@ export function ownedDisk(): Story {
   story.create('disk');
   story.acquire(id(1), 'a');
   story.snapshot(id(1), 'base');
+  story.reserve(id(1));
   return story;
 }

@@ -20,6 +20,8 @@ describe('create', () => {
       epoch: 0,
       clean: true,
       root: null,
+      openGenerations: [],
+      reservation: null,
       zeroFromBytes: null,
       importer: null,
       labels: { a: '1', b: '2' },
@@ -60,7 +62,7 @@ describe('create', () => {
 describe('clone', () => {
   it('starts at the map of its snapshot and keeps its block size', () => {
     const story = ownedDisk();
-    story.do({ type: 'snapshot', id: id(1), epoch: epoch(1), name: 'full', root: ROOT, createdAt: NOON });
+    story.do({ type: 'snapshot', id: id(1), epoch: epoch(1), generation: generation(3), name: 'full', root: ROOT, createdAt: NOON });
     const clone = story.do({ type: 'clone', snapshotId: id(3), name: 'copy', sizeBytes: null, createdAt: NOON });
     expect(clone).toMatchObject({
       id: 4,
@@ -102,7 +104,7 @@ describe('snapshot', () => {
   it('records the root under a name and an id of its own, and leaves the volume as it is', () => {
     const story = ownedDisk();
     const before = story.volume(id(1));
-    const snapshot = story.do({ type: 'snapshot', id: id(1), epoch: epoch(1), name: 'cut', root: ROOT, createdAt: NOON });
+    const snapshot = story.do({ type: 'snapshot', id: id(1), epoch: epoch(1), generation: generation(3), name: 'cut', root: ROOT, createdAt: NOON });
     expect(snapshot).toMatchObject({
       id: 3,
       name: 'cut',
@@ -115,12 +117,28 @@ describe('snapshot', () => {
       labels: {},
     });
     expect(story.registry.originName(snapshot)).toBe('disk');
-    expect(story.volume(id(1))).toBe(before);
+    expect(story.volume(id(1))).toEqual({ ...before, openGenerations: [3], reservation: null });
+  });
+
+  it('needs the generation that was reserved last, once, and not one that was given back', () => {
+    const story = ownedDisk();
+    const cut = { type: 'snapshot', id: id(1), epoch: epoch(1), name: 'cut', root: null, createdAt: NOON } as const;
+    expect(story.reserve(id(1))).toBe(4);
+    story.refuse({ ...cut, generation: generation(3) }, 'conflict', /not reserved/);
+    story.do({ type: 'cancelReservation', id: id(1), epoch: epoch(1), generation: generation(3) });
+    story.do({ ...cut, generation: generation(4) });
+    story.refuse({ ...cut, name: 'twice', generation: generation(4) }, 'conflict');
+    expect(story.reserve(id(1))).toBe(5);
+    expect(story.do({ type: 'cancelReservation', id: id(1), epoch: epoch(1), generation: generation(5) })).toMatchObject({
+      openGenerations: [4, 5],
+      reservation: null,
+    });
+    story.refuse({ ...cut, name: 'late', generation: generation(5) }, 'conflict');
   });
 
   it('refuses a taken or a bad name, and a volume that has yet to drop what a shrink cut off', () => {
     const story = ownedDisk();
-    const cut = { type: 'snapshot', id: id(1), epoch: epoch(1), name: 'cut', root: null, createdAt: NOON } as const;
+    const cut = { type: 'snapshot', id: id(1), epoch: epoch(1), generation: generation(3), name: 'cut', root: null, createdAt: NOON } as const;
     story.refuse({ ...cut, name: 'base' }, 'exists');
     story.refuse({ ...cut, name: 'disk' }, 'exists');
     story.refuse({ ...cut, name: '' }, 'invalid-argument');
