@@ -4,6 +4,7 @@ import { assert } from './assert.ts';
 import { assertCounter } from './ids.ts';
 
 const TWO_TO_32 = 0x1_0000_0000;
+const ZEROS = new Uint8Array(1 << 18);
 
 /** CRC-32 (ISO-HDLC) of `bytes`, continued from `seed`, as an unsigned number. */
 export function crc32(bytes: Uint8Array, seed = 0): number {
@@ -45,4 +46,14 @@ export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array {
   }
   assert(at === length, 'concatenation filled its buffer');
   return joined;
+}
+
+/** True when all bytes are zero. Costs next to nothing where one of the first is not. */
+export function isZero(data: Uint8Array): boolean {
+  if (data.byteLength > 0 && data[0] !== 0) return false;
+  for (let at = 0; at < data.byteLength; at += ZEROS.byteLength) {
+    const piece = data.subarray(at, at + ZEROS.byteLength);
+    if (Buffer.compare(piece, ZEROS.subarray(0, piece.byteLength)) !== 0) return false;
+  }
+  return true;
 }

@@ -1,5 +1,5 @@
 export { AssertionFailure, assert, unreachable } from './assert.ts';
-export { concatBytes, crc32, hex16, readCounter, viewOf, writeCounter } from './bytes.ts';
+export { concatBytes, crc32, hex16, isZero, readCounter, viewOf, writeCounter } from './bytes.ts';
 export type { Clock, Timer } from './clock.ts';
 export { ArchipelagoError, ERROR_CODES, type ErrorBody, type ErrorCode } from './errors.ts';
 export { assertCounter, type BlockIndex, type Epoch, type Generation, type LivenessEpoch, type VolumeId } from './ids.ts';

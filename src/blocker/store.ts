@@ -47,7 +47,7 @@ export interface WritableBlockObject extends BlockObject {
   create(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean;
   /** Writes in place; an object that does not exist is `not-found`. After an error each 512-byte sector is old or new. */
   write(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean;
-  /** Makes a range read as zeros, and gives its space back where the store can. A mutation like a write, not a removal. */
+  /** Makes a range read as zeros, and gives its space back where the store can; it never takes more. A mutation like a write, not a removal. */
   zero(offset: number, length: number, waiter: StoreWaiter): boolean;
   /** Removes the object; one that does not exist is no error. The caller has made the record that drops it durable before. */
   remove(waiter: StoreWaiter): boolean;

@@ -7,6 +7,7 @@ import type { BlockObject, WritableBlockObject } from '../blocker/index.ts';
 import type { LayeredEntry } from '../mapper/index.ts';
 import { IO_READ, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
+import type { Presence } from './layers.ts';
 
 /** An operation on one block that the store has not answered yet. */
 export interface BlockTask {
@@ -24,6 +25,8 @@ export class Block {
   base: BlockObject | null = null;
   /** The same as `object` when its generation is live: it may be written in place. */
   writable: WritableBlockObject | null = null;
+  /** Sub-blocks of a plain block that are known to be zeros, since they were zeroed here: when they are all, the block goes. */
+  zeroed: Presence | null = null;
   /** The entry is being loaded or changed: everything else waits. */
   exclusive = false;
   /** What is queued is being started. */

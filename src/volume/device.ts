@@ -22,6 +22,7 @@ const NO_DATA = new Uint8Array(0);
  * wrapper objects.
  */
 export abstract class VolumeIo {
+  /** The device may make a zero of a write of nothing but zeros. */
   kind: IoKind = IO_READ;
   /** In bytes; any alignment. */
   offset = 0;
@@ -54,9 +55,12 @@ export abstract class VolumeIo {
 /** A run of bytes with one allocation state. */
 export interface Extent {
   readonly lengthBytes: number;
-  /** False: a hole that reads as zeros and takes no room. */
+  /** False: it reads as zeros. */
   readonly allocated: boolean;
 }
+
+/** Extents in one answer, at most. */
+export const MAX_EXTENTS = 4096;
 
 /** One attached client's view of a volume or snapshot. */
 export interface Device {
@@ -66,8 +70,11 @@ export interface Device {
   readonly readOnly: boolean;
   /** Refuses by `done(error)`: `invalid-argument` past the end, `read-only` for a change of a snapshot. */
   submit(io: VolumeIo): void;
-  /** The extents from `offsetBytes` on, covering at least one byte and at most `lengthBytes`; neighbours differ in their state. */
-  extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]>;
+  /**
+   * The extents from `offsetBytes` on, exact to sub-blocks, covering at least one byte and at most `lengthBytes`; neighbours differ in their
+   * state. At most `maxExtents` of them: whoever needs few says so, because looking costs reads.
+   */
+  extents(offsetBytes: number, lengthBytes: number, maxExtents?: number): Promise<Extent[]>;
   /** Detaches the client. All its I/O must be done. */
   close(): Promise<void>;
 }

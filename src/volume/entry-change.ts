@@ -3,11 +3,11 @@
  * block. The block is exclusive meanwhile. The order is always: data into the store, record into the journal, then the answer; so the death
  * of this process loses no write that was answered, and one that was not answered leaves an object that no map mentions.
  */
-import { ArchipelagoError, assert } from '../base/index.ts';
+import { ArchipelagoError, assert, concatBytes, isZero } from '../base/index.ts';
 import { type BlockObject, storeCall, type WritableBlockObject } from '../blocker/index.ts';
 import { type LayeredEntry, type MapChange, type OpenMap, SUB_BLOCKS } from '../mapper/index.ts';
 import type { Block } from './block.ts';
-import { hasSubBlock, isComplete, readComposed, withSubBlocks } from './layers.ts';
+import { hasSubBlock, isComplete, NO_SUB_BLOCKS, type Presence, readComposed, withSubBlocks } from './layers.ts';
 
 /** What to do to a range of one block, in bytes from the block's start. */
 export interface BlockChange {
@@ -21,19 +21,11 @@ export interface BlockChange {
 export interface ChangingVolume {
   readonly owned: { readonly map: OpenMap } | null;
   readonly blockSizeBytes: number;
-  coversBlock(index: number, start: number, length: number): boolean;
+  /** True when zeros over the range leave nothing else in the block. */
+  emptiesBlock(block: Block, start: number, length: number): boolean;
 }
 
-const ZEROS = new Uint8Array(1 << 20);
-
-/** True when all bytes are zero. Costs next to nothing where the first is not. */
-function isZero(data: Uint8Array): boolean {
-  for (let at = 0; at < data.byteLength; at += ZEROS.byteLength) {
-    const piece = data.subarray(at, at + ZEROS.byteLength);
-    if (Buffer.compare(piece, ZEROS.subarray(0, piece.byteLength)) !== 0) return false;
-  }
-  return true;
-}
+const NO_DATA = new Uint8Array(0);
 
 export async function changeEntry(volume: ChangingVolume, block: Block, change: BlockChange): Promise<void> {
   assert(volume.owned !== null && block.exclusive, 'an entry is changed by its owner, with the block to itself');
@@ -41,7 +33,7 @@ export async function changeEntry(volume: ChangingVolume, block: Block, change: 
   if (map.failed) throw map.failed;
   if (block.object === null) {
     if (change.data !== null && !isZero(change.data)) await firstWrite(map, block, change.start, change.data, volume.blockSizeBytes);
-  } else if (change.data === null && volume.coversBlock(block.index, change.start, change.length)) {
+  } else if (change.data === null && volume.emptiesBlock(block, change.start, change.length)) {
     await dropBlock(map, block, volume.blockSizeBytes);
   } else if (block.layered !== null && block.writable === null) {
     await copyWhole(map, block, change, volume.blockSizeBytes);
@@ -78,6 +70,7 @@ function setPlain(block: Block, object: WritableBlockObject | null): void {
   block.base?.release();
   block.base = null;
   block.layered = null;
+  block.zeroed = null;
   block.object = object;
   block.writable = object;
 }
@@ -108,7 +101,7 @@ async function dropBlock(map: OpenMap, block: Block, blockSizeBytes: number): Pr
   setPlain(block, null);
 }
 
-/** A layered block that is shared again is copied whole, so that depth never exceeds one. */
+/** A layered block that is shared again is copied whole, so that depth never exceeds one. Sub-blocks of zeros are left out. */
 async function copyWhole(map: OpenMap, block: Block, change: BlockChange, blockSizeBytes: number): Promise<void> {
   const { object, base, layered } = block;
   assert(object !== null && base !== null && layered !== null, 'a layered block has both objects');
@@ -116,14 +109,42 @@ async function copyWhole(map: OpenMap, block: Block, change: BlockChange, blockS
   await readComposed(object, base, layered, 0, bytes, blockSizeBytes);
   if (change.data) bytes.set(change.data, change.start);
   else bytes.fill(0, change.start, change.start + change.length);
-  const created = await createObject(map, block.index, 0, bytes, blockSizeBytes);
-  await recordOrRelease(map, { kind: 'plain', index: block.index, generation: created.generation }, created);
+  const [first, ...others] = dataRuns(bytes, blockSizeBytes / SUB_BLOCKS);
+  if (first === undefined) {
+    await map.recordChange({ kind: 'absent', index: block.index });
+    setPlain(block, null);
+    return;
+  }
+  const created = await createObject(map, block.index, first.start, first.data, blockSizeBytes);
+  try {
+    for (const { start, data } of others) await storeCall((waiter) => created.write(start, data, waiter));
+    await map.recordChange({ kind: 'plain', index: block.index, generation: created.generation });
+  } catch (error) {
+    created.release();
+    throw error;
+  }
   setPlain(block, created);
 }
 
-/** Writes whole sub-blocks to the block's own object, made where there is none yet, and adds them to the presence bitmap. */
+/** The runs of pieces that are not all zeros. */
+function dataRuns(bytes: Uint8Array, pieceBytes: number): { start: number; data: Uint8Array }[] {
+  const runs: { start: number; data: Uint8Array }[] = [];
+  let start = -1;
+  for (let at = 0; at < bytes.byteLength; at += pieceBytes) {
+    const zero = isZero(bytes.subarray(at, at + pieceBytes));
+    if (!zero && start < 0) start = at;
+    if (zero && start >= 0) {
+      runs.push({ start, data: bytes.subarray(start, at) });
+      start = -1;
+    }
+  }
+  if (start >= 0) runs.push({ start, data: bytes.subarray(start) });
+  return runs;
+}
+
+/** Makes whole sub-blocks the block's own, in its own object, made where there is none yet, and adds them to the presence bitmap. */
 async function addLayer(map: OpenMap, block: Block, change: BlockChange, blockSizeBytes: number): Promise<void> {
-  const present = block.layered ?? { presenceLow: 0, presenceHigh: 0 };
+  const present = block.layered ?? NO_SUB_BLOCKS;
   const base = block.layered ? block.base : block.object;
   assert(base !== null, 'a shared block has an object to read from');
   const subBlockBytes = blockSizeBytes / SUB_BLOCKS;
@@ -131,38 +152,52 @@ async function addLayer(map: OpenMap, block: Block, change: BlockChange, blockSi
   const first = Math.floor(change.start / subBlockBytes);
   const last = Math.floor((end - 1) / subBlockBytes);
   // The edges of sub-blocks that are not our own yet come from the base.
-  const from = hasSubBlock(present, first) ? change.start : first * subBlockBytes;
-  const to = hasSubBlock(present, last) ? end : (last + 1) * subBlockBytes;
-  let bytes = change.data ?? new Uint8Array(change.length);
-  if (from < change.start || to > end) {
-    bytes = new Uint8Array(to - from);
-    const head = bytes.subarray(0, change.start - from);
-    const tail = bytes.subarray(end - from);
-    if (head.byteLength > 0) await storeCall((waiter) => base.read(from, head, waiter));
-    if (tail.byteLength > 0) await storeCall((waiter) => base.read(end, tail, waiter));
-    if (change.data) bytes.set(change.data, change.start - from);
-  }
-  const presence = withSubBlocks(present, first, last);
-  if (block.writable !== null) {
-    const { writable } = block;
-    await storeCall((waiter) => writable.write(from, bytes, waiter));
-    await recordLayer(map, block, writable, base, presence);
-  } else {
-    const created = await createObject(map, block.index, from, bytes, blockSizeBytes);
-    await recordLayer(map, block, created, base, presence).catch((error: unknown) => {
-      created.release();
-      throw error;
-    });
-  }
+  const head = await readEdge(base, hasSubBlock(present, first) ? change.start : first * subBlockBytes, change.start);
+  const tail = await readEdge(base, end, hasSubBlock(present, last) ? end : (last + 1) * subBlockBytes);
+  const own = await putWithEdges(map, block, change, head, tail, blockSizeBytes);
+  await recordLayer(map, block, own, base, withSubBlocks(present, first, last)).catch((error: unknown) => {
+    if (own !== block.writable) own.release();
+    throw error;
+  });
 }
 
-async function recordLayer(
+async function readEdge(base: BlockObject, from: number, to: number): Promise<Uint8Array> {
+  if (from === to) return NO_DATA;
+  const bytes = new Uint8Array(to - from);
+  await storeCall((waiter) => base.read(from, bytes, waiter));
+  return bytes;
+}
+
+/** Data is written in one piece with its edges. Zeros are a hole between them; what lies there of a change that failed goes. */
+async function putWithEdges(
   map: OpenMap,
   block: Block,
-  own: WritableBlockObject,
-  base: BlockObject,
-  presence: Pick<LayeredEntry, 'presenceLow' | 'presenceHigh'>,
-): Promise<void> {
+  { start, length, data }: BlockChange,
+  head: Uint8Array,
+  tail: Uint8Array,
+  blockSizeBytes: number,
+): Promise<WritableBlockObject> {
+  const { writable } = block;
+  const from = start - head.byteLength;
+  if (data !== null) {
+    const bytes = head.byteLength + tail.byteLength === 0 ? data : concatBytes([head, data, tail]);
+    if (writable === null) return createObject(map, block.index, from, bytes, blockSizeBytes);
+    await storeCall((waiter) => writable.write(from, bytes, waiter));
+    return writable;
+  }
+  const own = writable ?? (await createObject(map, block.index, from, head, blockSizeBytes));
+  try {
+    if (writable !== null) await storeCall((waiter) => own.zero(start, length, waiter));
+    if (writable !== null && head.byteLength > 0) await storeCall((waiter) => own.write(from, head, waiter));
+    if (tail.byteLength > 0) await storeCall((waiter) => own.write(start + length, tail, waiter));
+  } catch (error) {
+    if (writable === null) own.release();
+    throw error;
+  }
+  return own;
+}
+
+async function recordLayer(map: OpenMap, block: Block, own: WritableBlockObject, base: BlockObject, presence: Presence): Promise<void> {
   if (isComplete(presence)) {
     await map.recordChange({ kind: 'plain', index: block.index, generation: own.generation });
     if (base === block.object) block.base = base;

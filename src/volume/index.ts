@@ -1,4 +1,15 @@
 export type { HandOverState, RegistryPort, VolumeContext } from './context.ts';
-export { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from './device.ts';
+export {
+  type Device,
+  type DeviceDirectory,
+  type Extent,
+  IO_FLUSH,
+  IO_READ,
+  IO_WRITE,
+  IO_ZERO,
+  type IoKind,
+  MAX_EXTENTS,
+  VolumeIo,
+} from './device.ts';
 export { Lease } from './lease.ts';
 export { type VolumeStats, Volumes } from './volumes.ts';

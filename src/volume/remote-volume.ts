@@ -5,12 +5,28 @@
  */
 import { ArchipelagoError, assert, type Epoch, type VolumeId } from '../base/index.ts';
 import type { Completion, Link } from '../net/index.ts';
-import { IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
-import { ATTACH, attachCodec, CLIENTS, DETACH, DONE, errorCodec, IO, ioCodec, MOVED } from './wire.ts';
+import {
+  ATTACH,
+  attachCodec,
+  CLIENTS,
+  DETACH,
+  DONE,
+  decodeExtents,
+  EXTENT_BYTES,
+  EXTENTS,
+  errorCodec,
+  extentsCodec,
+  IO,
+  ioCodec,
+  MOVED,
+} from './wire.ts';
 
 /** How long an owner may take to accept a session before the state of things is looked at anew. */
 const ATTACH_TIMEOUT_MS = 1000;
+/** How long it may take to look for data: the owner waits for its store, and may be held up by its lease. */
+const EXTENTS_TIMEOUT_MS = 30_000;
 
 class RemoteIo implements Completion {
   io: VolumeIo | null = null;
@@ -86,6 +102,27 @@ export class RemoteVolume {
   submit(io: VolumeIo): void {
     if (this.state === 'open' && this.waiting.empty && this.fits(io)) this.send(io);
     else this.waiting.push(io);
+  }
+
+  /** Asks the owner which parts hold data. Rejects with `stale-epoch` or `unavailable` when it has to be asked again elsewhere. */
+  async extents(offset: number, length: number, maxExtents: number): Promise<Extent[]> {
+    const message = extentsCodec.encode({ session: this.options.session, offset, length, maxExtents });
+    const options = { timeoutMs: EXTENTS_TIMEOUT_MS, replyBytes: maxExtents * EXTENT_BYTES };
+    while (this.link.connected && !this.link.canRequest(0, options.replyBytes)) await this.linkChange();
+    const reply = await this.link.call(EXTENTS, message, null, options);
+    if (reply.status === DONE) return decodeExtents(reply.payload);
+    if (reply.status === MOVED) throw new ArchipelagoError('stale-epoch', `node ${this.node} does not serve the volume now`);
+    throw ArchipelagoError.fromBody(errorCodec.decode(reply.metadata));
+  }
+
+  private linkChange(): Promise<void> {
+    return new Promise((resolve) => {
+      const changed = (): void => {
+        for (const end of ends) end();
+        resolve();
+      };
+      const ends = [this.link.onWritable(changed), this.link.onDown(changed)];
+    });
   }
 
   private fits(io: VolumeIo): boolean {

@@ -4,13 +4,14 @@
  * The common cases, a read or an overwrite of up to one block whose object is open, take no promise, closure or allocation. Whatever changes
  * a map entry happens once in a block's life and is written for reading (`entry-change.ts`).
  */
-import { ArchipelagoError, assert, type Epoch, type Generation } from '../base/index.ts';
+import { ArchipelagoError, assert, type Epoch, type Generation, isZero } from '../base/index.ts';
 import { type BlockStore, storeCall } from '../blocker/index.ts';
-import { END, LAYERED, MISSING, type OpenMap, type PagedTree } from '../mapper/index.ts';
+import { LAYERED, MISSING, type OpenMap, type PagedTree, SUB_BLOCKS } from '../mapper/index.ts';
+import { findExtents } from './allocation.ts';
 import { Block } from './block.ts';
-import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type VolumeIo } from './device.ts';
 import { changeEntry } from './entry-change.ts';
-import { isPresent, readComposed } from './layers.ts';
+import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
 import type { Lease } from './lease.ts';
 import { Split, type SplitOwner } from './split.ts';
 import { StoreTask } from './store-task.ts';
@@ -32,6 +33,7 @@ export class ServedVolume implements SplitOwner {
   readonly pages: PagedTree;
   readonly blockSizeBytes: number;
   sizeBytes: number;
+  private readonly subBlockBytes: number;
   private readonly blockStore: BlockStore;
   private readonly blocks = new Map<number, Block>();
   private readonly idleTasks: StoreTask[] = [];
@@ -51,6 +53,7 @@ export class ServedVolume implements SplitOwner {
     this.owned = options.owned;
     this.sizeBytes = options.sizeBytes;
     this.blockSizeBytes = options.blockSizeBytes;
+    this.subBlockBytes = options.blockSizeBytes / SUB_BLOCKS;
   }
 
   /** Takes an I/O within the volume's bounds, and only while `admits`: otherwise the caller keeps it. */
@@ -102,6 +105,8 @@ export class ServedVolume implements SplitOwner {
 
   /** One block's worth of I/O: a whole one or a part. */
   submitToBlock(io: VolumeIo, index: number, start: number): void {
+    // Zeros are not stored as data. Smaller ones are not worth a look.
+    if (io.kind === IO_WRITE && io.length >= this.subBlockBytes && isZero(io.data)) io.kind = IO_ZERO;
     let block = this.blocks.get(index);
     if (block === undefined) {
       const generation = this.pages.generationOf(index);
@@ -144,7 +149,13 @@ export class ServedVolume implements SplitOwner {
       return;
     }
     assert(writable !== null, 'what is changed in place is writable');
-    if (io.kind === IO_WRITE ? writable.write(start, io.data, task) : writable.zero(start, io.length, task)) this.endTask(task, null);
+    if (io.kind === IO_WRITE) {
+      if (block.zeroed !== null) block.zeroed = withoutWritten(block.zeroed, start, io.length, this.subBlockBytes);
+      if (writable.write(start, io.data, task)) this.endTask(task, null);
+    } else {
+      if (block.layered === null) block.zeroed = withZeroed(block.zeroed, start, io.length, this.subBlockBytes, this.endOfBlock(block.index));
+      if (writable.zero(start, io.length, task)) this.endTask(task, null);
+    }
   }
 
   /** True when the map's entry changes with this I/O: first writes, new sub-blocks, and zeros over the whole block. */
@@ -153,12 +164,19 @@ export class ServedVolume implements SplitOwner {
     if (block.object === null) return io.kind === IO_WRITE;
     if (block.writable === null) return true;
     if (block.layered !== null && !isPresent(block.layered, start, io.length, this.blockSizeBytes)) return true;
-    return io.kind !== IO_WRITE && this.coversBlock(block.index, start, io.length);
+    return io.kind !== IO_WRITE && this.emptiesBlock(block, start, io.length);
   }
 
-  /** True when the range reaches from the block's start to its end, or to the end of the volume. */
-  coversBlock(index: number, start: number, length: number): boolean {
-    return start === 0 && length >= Math.min(this.blockSizeBytes, this.sizeBytes - index * this.blockSizeBytes);
+  /** True when zeros over the range leave nothing else in the block: alone, or with what was zeroed before. */
+  emptiesBlock(block: Block, start: number, length: number): boolean {
+    const end = this.endOfBlock(block.index);
+    if (start === 0 && length >= end) return true;
+    return block.zeroed !== null && isComplete(withZeroed(block.zeroed, start, length, this.subBlockBytes, end));
+  }
+
+  /** Where the block ends, or the volume within it. */
+  private endOfBlock(index: number): number {
+    return Math.min(this.blockSizeBytes, this.sizeBytes - index * this.blockSizeBytes);
   }
 
   private readLayered(block: Block, io: VolumeIo, start: number, task: StoreTask): void {
@@ -195,6 +213,8 @@ export class ServedVolume implements SplitOwner {
     task.block = null;
     task.io = null;
     this.idleTasks.push(task);
+    // How much of it has become zeros is not known.
+    if (error !== null && io.kind === IO_ZERO) block.zeroed = null;
     this.complete(io, error === null ? null : this.describe(block, error));
     if (!block.queue.empty) this.runQueue(block);
   }
@@ -337,21 +357,9 @@ export class ServedVolume implements SplitOwner {
     for (const { io, error } of held) this.answer(io, error);
   }
 
-  /** Allocation by blocks, from `offsetBytes` on; at least one extent. */
-  async extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
-    const end = Math.min(offsetBytes + lengthBytes, this.sizeBytes);
-    const extents: { lengthBytes: number; allocated: boolean }[] = [];
-    for (let at = offsetBytes; at < end; ) {
-      const index = Math.floor(at / this.blockSizeBytes);
-      const next = await this.pages.nextAllocated(index);
-      const allocated = next === index;
-      const to = Math.min(end, allocated ? (index + 1) * this.blockSizeBytes : next === END ? end : next * this.blockSizeBytes);
-      const last = extents.at(-1);
-      if (last?.allocated === allocated) last.lengthBytes += to - at;
-      else extents.push({ lengthBytes: to - at, allocated });
-      at = to;
-    }
-    return extents;
+  /** As `Device.extents`. Rejects with `stale-epoch` while nothing is admitted, and when the ownership ends meanwhile. */
+  extents(offsetBytes: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+    return findExtents(this, offsetBytes, lengthBytes, maxExtents);
   }
 
   /** Forgets every block's objects and entry. Only while nothing is in flight: after a cut, or at the end. */

@@ -5,7 +5,8 @@
 import { ArchipelagoError, assert, type Epoch, type Log, type VolumeId } from '../base/index.ts';
 import type { Handler, Link, Responder } from '../net/index.ts';
 import type { HandOverState } from './context.ts';
-import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from './device.ts';
+import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
+import type { ServedVolume } from './served-volume.ts';
 import type { Volume } from './volume.ts';
 import {
   ATTACH,
@@ -15,7 +16,11 @@ import {
   DETACH,
   DONE,
   decodeObjectNames,
+  EXTENTS,
+  type ExtentsMessage,
+  encodeExtents,
   errorCodec,
+  extentsCodec,
   FAILED,
   HAND_OVER,
   handOverCodec,
@@ -148,6 +153,9 @@ export class SessionServer implements Handler {
         responder.reply(DONE, NO_METADATA);
         return;
       }
+      case EXTENTS:
+        this.extents(link, extentsCodec.decode(metadata), responder);
+        return;
       case HAND_OVER: {
         const { volume, epoch, nextPageSequence } = handOverCodec.decode(metadata);
         const unsynced = decodeObjectNames(payload);
@@ -188,14 +196,38 @@ export class SessionServer implements Handler {
     return DONE;
   }
 
-  private forwarded(link: Link, message: IoMessage, payload: Uint8Array, responder: Responder): void {
-    const session = this.sessions.get(link.peerId)?.get(message.session);
+  /** The session that a request names; null when the volume is not served under it here and now. */
+  private servedSession(link: Link, number: number): { session: Session; served: ServedVolume } | null {
+    const session = this.sessions.get(link.peerId)?.get(number);
     const served = session?.volume.served;
     const here = session && !session.over && session.incarnation === link.incarnation && served?.admits && served.epoch === session.epoch;
-    if (!here) {
+    return here ? { session, served } : null;
+  }
+
+  /** What was found counts for the session's clients because the volume answers it as it answers reads. */
+  private extents(link: Link, { session: number, offset, length, maxExtents }: ExtentsMessage, responder: Responder): void {
+    const found = this.servedSession(link, number);
+    if (!found || offset >= found.served.sizeBytes) {
       responder.reply(MOVED, NO_METADATA);
       return;
     }
+    found.served.extents(offset, length, Math.min(maxExtents, MAX_EXTENTS)).then(
+      (extents) => responder.reply(DONE, NO_METADATA, encodeExtents(extents)),
+      (cause: unknown) => {
+        const { code, message, hint } = ArchipelagoError.from(cause, 'looking for data');
+        if (code === 'stale-epoch') responder.reply(MOVED, NO_METADATA);
+        else responder.reply(FAILED, errorCodec.encode({ code, message, hint: hint ?? '' }));
+      },
+    );
+  }
+
+  private forwarded(link: Link, message: IoMessage, payload: Uint8Array, responder: Responder): void {
+    const found = this.servedSession(link, message.session);
+    if (found === null) {
+      responder.reply(MOVED, NO_METADATA);
+      return;
+    }
+    const { session, served } = found;
     const io = this.idle.pop() ?? new ForwardedIo(this);
     io.session = session;
     io.responder = responder;

@@ -28,7 +28,7 @@ export class Volume {
   private readonly context: VolumeContext;
   private readonly log: Log;
   /** Takes I/O now; null: it is held. */
-  private admitting: { submit(io: VolumeIo): void } | null = null;
+  private admitting: ServedVolume | RemoteVolume | null = null;
   private servedVolume: ServedVolume | null = null;
   private remote: RemoteVolume | null = null;
   private acquired: (CommandValues['acquire'] & { epoch: Epoch }) | null = null;
@@ -311,7 +311,7 @@ export class Volume {
 
   // ---- held I/O ----
 
-  private admit(target: { submit(io: VolumeIo): void }): void {
+  private admit(target: ServedVolume | RemoteVolume): void {
     this.admitting = target;
     this.heldTimer?.cancel();
     this.heldTimer = null;
@@ -415,9 +415,25 @@ export class Volume {
     return true;
   }
 
-  async extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
-    if (this.servedVolume) return this.servedVolume.extents(offsetBytes, lengthBytes);
-    // The owner knows; without asking, all may be allocated.
-    return [{ lengthBytes, allocated: true }];
+  /** Asked of whoever serves the volume, and again wherever it has moved meanwhile. */
+  async extents(offsetBytes: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+    const deadlineMs = this.context.clock.nowMs() + this.context.ioTimeoutMs;
+    for (;;) {
+      const { admitting } = this;
+      if (admitting !== null) {
+        try {
+          return await admitting.extents(offsetBytes, lengthBytes, maxExtents);
+        } catch (error) {
+          const { code } = ArchipelagoError.from(error, 'looking for data');
+          if (code !== 'stale-epoch' && code !== 'unavailable' && code !== 'timeout') throw error;
+        }
+      }
+      if (this.removed) throw this.goneError();
+      if (offsetBytes >= this.record.sizeBytes) throw new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk');
+      if (this.hopeless || this.context.clock.nowMs() >= deadlineMs) throw this.whyNotServed;
+      // Where it has moved, or stopped for a moment, is told by a change; a link that lost the answer may tell nothing.
+      if (this.admitting === admitting || this.admitting === null)
+        await this.nextChange(Math.min(deadlineMs, this.context.clock.nowMs() + MAX_RETRY_MS));
+    }
   }
 }

@@ -4,7 +4,7 @@ import { decodeHeader, type NodeRecord, PagedTree, type VolumeRecord } from '../
 import type { Link } from '../net/index.ts';
 import { type CheckResult, checkMap } from './check.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
-import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, type VolumeIo } from './device.ts';
+import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
 import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
 import { SessionServer } from './session-server.ts';
@@ -258,8 +258,8 @@ class VolumeDevice implements Device {
     if (withinBounds(io, this.volume.record.sizeBytes)) this.volume.submit(io);
   }
 
-  extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
-    return this.volume.extents(offsetBytes, lengthBytes);
+  extents(offsetBytes: number, lengthBytes: number, maxExtents = MAX_EXTENTS): Promise<Extent[]> {
+    return this.volume.extents(offsetBytes, lengthBytes, maxExtents);
   }
 
   async close(): Promise<void> {
@@ -291,8 +291,8 @@ class SnapshotDevice implements Device {
     else if (withinBounds(io, this.sizeBytes)) this.served.submit(io);
   }
 
-  extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
-    return this.served.extents(offsetBytes, lengthBytes);
+  extents(offsetBytes: number, lengthBytes: number, maxExtents = MAX_EXTENTS): Promise<Extent[]> {
+    return this.served.extents(offsetBytes, lengthBytes, maxExtents);
   }
 
   async close(): Promise<void> {

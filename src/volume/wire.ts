@@ -6,6 +6,7 @@
 import protobuf from 'protobufjs/light.js';
 import { assert, assertCounter, type Generation, readCounter, viewOf, writeCounter } from '../base/index.ts';
 import type { ObjectName } from '../blocker/index.ts';
+import type { Extent } from './device.ts';
 
 // Without Long, 64-bit fields decode to numbers, which hold all our counters exactly. It has to be done before types are set up.
 protobuf.util.Long = undefined as unknown as typeof protobuf.util.Long;
@@ -18,6 +19,8 @@ export const IO = 3;
 export const HAND_OVER = 4;
 /** The number of clients behind a session has changed; an `AttachMessage`. */
 export const CLIENTS = 5;
+/** Which parts of a range hold data, an `ExtentsMessage`; answered with `encodeExtents`. */
+export const EXTENTS = 6;
 
 /** Statuses of replies. */
 export const DONE = 0;
@@ -40,6 +43,13 @@ export interface IoMessage {
   offset: number;
   length: number;
   fua: boolean;
+}
+
+export interface ExtentsMessage {
+  session: number;
+  offset: number;
+  length: number;
+  maxExtents: number;
 }
 
 export interface HandOverMessage {
@@ -83,6 +93,7 @@ function codec<Message extends object>(name: string, fields: Record<keyof Messag
 
 export const attachCodec = codec<AttachMessage>('Attach', { volume: 'uint64', epoch: 'uint64', session: 'uint64', clients: 'uint32' });
 export const ioCodec = codec<IoMessage>('Io', { session: 'uint64', kind: 'uint32', offset: 'uint64', length: 'uint32', fua: 'bool' });
+export const extentsCodec = codec<ExtentsMessage>('Extents', { session: 'uint64', offset: 'uint64', length: 'uint64', maxExtents: 'uint32' });
 export const handOverCodec = codec<HandOverMessage>('HandOver', { volume: 'uint64', epoch: 'uint64', nextPageSequence: 'uint64' });
 export const errorCodec = codec<ErrorMessage>('Error', { code: 'string', message: 'string', hint: 'string' });
 
@@ -106,4 +117,27 @@ export function decodeObjectNames(bytes: Uint8Array): ObjectName[] {
   for (let at = 0; at < bytes.byteLength; at += NAME_BYTES)
     names.push({ generation: readCounter(view, at) as Generation, index: readCounter(view, at + 8) });
   return names;
+}
+
+export const EXTENT_BYTES = 8;
+
+/** The payload of an answer to `EXTENTS`: for each extent twice its length, plus one where it holds data (8), big-endian. */
+export function encodeExtents(extents: readonly Extent[]): Uint8Array {
+  const bytes = new Uint8Array(extents.length * EXTENT_BYTES);
+  const view = viewOf(bytes);
+  extents.forEach(({ lengthBytes, allocated }, place) => {
+    view.setBigUint64(place * EXTENT_BYTES, 2n * BigInt(lengthBytes) + (allocated ? 1n : 0n));
+  });
+  return bytes;
+}
+
+export function decodeExtents(bytes: Uint8Array): Extent[] {
+  assert(bytes.byteLength > 0 && bytes.byteLength % EXTENT_BYTES === 0, 'extents have one length, and there is at least one');
+  const view = viewOf(bytes);
+  const extents: Extent[] = [];
+  for (let at = 0; at < bytes.byteLength; at += EXTENT_BYTES) {
+    const value = view.getBigUint64(at);
+    extents.push({ lengthBytes: Number(value >> 1n), allocated: (value & 1n) === 1n });
+  }
+  return extents;
 }

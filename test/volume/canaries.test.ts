@@ -127,6 +127,27 @@ const CANARIES: (Partial<WorldOptions> & { name: string; hooks: Hooks })[] = [
       },
     },
   },
+  {
+    name: 'data is called a hole',
+    hooks: {
+      served(served) {
+        const extents = served.extents.bind(served);
+        // As one that takes the first byte of a sub-block for all of it.
+        served.extents = async (...asked) =>
+          (await extents(...asked)).map((extent) => ({ ...extent, allocated: extent.allocated && extent.lengthBytes > 1024 }));
+      },
+    },
+  },
+  {
+    name: 'zeros are called data',
+    hooks: {
+      served(served) {
+        const extents = served.extents.bind(served);
+        served.extents = async (...asked) =>
+          (await extents(...asked)).map((extent) => ({ ...extent, allocated: extent.allocated || extent.lengthBytes < 20_000 }));
+      },
+    },
+  },
 ];
 
 describe('the random histories find', () => {

@@ -33,6 +33,34 @@ test('a node that is not the owner forwards', async () => {
   await expect(cluster.until(write(b, 8 * BLOCK_BYTES - 512, 1, 1024))).rejects.toMatchObject({ code: 'invalid-argument' });
 });
 
+test('where there is data is told at every node, wherever the volume goes meanwhile', async () => {
+  await ownedByA();
+  const [a, b] = [await attach('a'), await attach('b')];
+  await cluster.until(write(b, 2 * BLOCK_BYTES + 1024, 1, 1024));
+  const expected = [
+    { lengthBytes: 2 * BLOCK_BYTES + 1024, allocated: false },
+    { lengthBytes: 1024, allocated: true },
+    { lengthBytes: 6 * BLOCK_BYTES - 2048, allocated: false },
+  ];
+  for (const device of [a, b]) {
+    expect(await cluster.until(device.extents(0, 8 * BLOCK_BYTES))).toEqual(expected);
+    expect(await cluster.until(device.extents(0, 8 * BLOCK_BYTES, 2))).toEqual(expected.slice(0, 2));
+  }
+  // Asked while it moves, and while the link is away.
+  const [asked, moved] = [b.extents(0, 8 * BLOCK_BYTES), handOver('a', 'c')];
+  await cluster.until(moved);
+  expect(await cluster.until(asked)).toEqual(expected);
+  cluster.cut('b', 'c');
+  const waiting = b.extents(0, 8 * BLOCK_BYTES);
+  await cluster.turns(20, 2000);
+  cluster.restore('b', 'c');
+  expect(await cluster.until(waiting)).toEqual(expected);
+  const late = a.extents(0, 8 * BLOCK_BYTES);
+  cluster.cut('a', 'c');
+  await cluster.until(handOver('c', 'b'));
+  expect(await cluster.until(late)).toEqual(expected);
+});
+
 test('writers on two nodes lose nothing while the volume goes to and fro', async () => {
   await ownedByA();
   const devices = [await attach('a'), await attach('b'), await attach('c')];

@@ -50,6 +50,8 @@ export function sectorId(words: Uint32Array, at: number, sector: number): number
 }
 
 export class Twin {
+  /** Changes begun so far. */
+  changes = 0;
   private time = 0;
   private readonly sectors = new Map<number, Candidate[]>();
   /** Answered and not flushed. */
@@ -60,7 +62,13 @@ export class Twin {
     return ++this.time;
   }
 
+  /** True while a change is under way. */
+  get changing(): boolean {
+    return this.pending.size > 0;
+  }
+
   beginChange(first: number, count: number, id: number): PendingChange {
+    this.changes++;
     const start = this.now();
     const candidates: Candidate[] = [];
     for (let sector = first; sector < first + count; sector++) {

@@ -5,8 +5,8 @@
 
 import type { ArchipelagoError } from '../../src/base/index.ts';
 import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
-import { OpenMap, PageCache, PagedTree, type PageRef } from '../../src/mapper/index.ts';
-import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
+import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS } from '../../src/mapper/index.ts';
+import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
 import { ManualClock } from '../raft/support/manual-clock.ts';
@@ -15,6 +15,7 @@ import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation
 
 const BLOCK_BYTES = 64 * 1024;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
+const SUB_BLOCK_SECTORS = BLOCK_SECTORS / SUB_BLOCKS;
 /** The blocks that are used: neighbours, and some that are far away in the map's tree. */
 const USED_BLOCKS = [0, 1, 2, 700, 701, 90_000];
 /** The last block is cut short. */
@@ -83,6 +84,7 @@ export class World {
   deaths = 0;
   powerFailures = 0;
   snapshotsTaken = 0;
+  extentsFound = 0;
   private readonly prng: Prng;
   private readonly options: WorldOptions;
   private readonly lease: Lease;
@@ -121,6 +123,7 @@ export class World {
     const volume = this.pick(this.volumes);
     const count = prng.below(4);
     for (let i = 0; i < count; i++) this.randomIo(volume);
+    if (prng.chance(0.03)) this.guard(this.lookForData(volume));
     for (let i = prng.below(6); i > 0; i--) this.store.step();
     if (prng.chance(0.02)) this.guard(this.fold(volume));
     if (prng.chance(0.015)) this.guard(this.snapshot(volume));
@@ -231,6 +234,26 @@ export class World {
     io.fua = fua;
     volume.inFlight++;
     served.submit(io);
+  }
+
+  /** What is called a hole reads as zeros; and while nothing changes, what is called data does not. */
+  private async lookForData(volume: Disk): Promise<void> {
+    const { served, twin } = volume;
+    const { life } = this;
+    if (!served?.admits) return;
+    const [first, count] = this.randomRange();
+    const start = twin.now();
+    try {
+      const { changes } = twin;
+      const quiet = !twin.changing;
+      const extents = await served.extents(first * SECTOR_BYTES, count * SECTOR_BYTES, 1 + this.prng.below(8));
+      if (life !== this.life) return;
+      this.extentsFound += extents.length;
+      checkExtents(twin, extents, first, start, quiet && twin.changes === changes);
+    } catch (error) {
+      const { code } = error as ArchipelagoError;
+      if (code !== 'stale-epoch') this.expected(error, life);
+    }
   }
 
   // ---- maintenance ----
@@ -448,6 +471,27 @@ export class World {
     }
     await work;
   }
+}
+
+function checkExtents(twin: Twin, extents: readonly Extent[], first: number, start: number, still: boolean): void {
+  let at = first;
+  for (const { lengthBytes, allocated } of extents) {
+    if (!Number.isInteger(lengthBytes / SECTOR_BYTES) || lengthBytes === 0) throw new Violation(`an extent is ${lengthBytes} bytes long`);
+    const end = at + lengthBytes / SECTOR_BYTES;
+    if (!allocated) twin.checkRead(at, new Uint32Array(lengthBytes / 4), start);
+    for (let sector = at; allocated && still && sector < end; ) {
+      const next = Math.min(end, (Math.floor(sector / SUB_BLOCK_SECTORS) + 1) * SUB_BLOCK_SECTORS);
+      const possible = twin.possibleNow(range(sector, next));
+      if ([...possible.values()].every((ids) => ids.every((id) => id === 0)))
+        throw new Violation(`sectors ${sector} to ${next} are zeros, and called data`);
+      sector = next;
+    }
+    at = end;
+  }
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, place) => from + place);
 }
 
 function* usedSectors(): IterableIterator<number> {

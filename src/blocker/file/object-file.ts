@@ -14,7 +14,7 @@ import { objectPath } from './layout.ts';
 import { type ParkedOperation, performParked } from './parked.ts';
 import { type FileStoreParts, Slowness } from './parts.ts';
 import { PAGE_MASK, Residency } from './residency.ts';
-import { readWhole, type TransferDone, writeWhole, writeWholeSync, writeZeros, ZEROS } from './transfer.ts';
+import { readWhole, type TransferDone, writeWhole, writeWholeSync, ZEROS, zeroData } from './transfer.ts';
 
 /** Up to here a transfer may be synchronous. */
 const SMALL_BYTES = 65_536;
@@ -133,8 +133,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     this.recentlyUsed = true;
     if (offset >= this.size || length === 0) return true;
     if (offset + length >= this.size) return this.truncate(descriptor, offset, waiter);
-    if (length <= SMALL_BYTES) return this.put(descriptor, offset, ZEROS, length, waiter);
-    writeZeros(descriptor.fd, offset, offset + length, this.later(descriptor, 'zeroing', offset, length, waiter));
+    zeroData(descriptor.fd, offset, offset + length, this.later(descriptor, 'zeroing', offset, length, waiter));
     return false;
   }
 

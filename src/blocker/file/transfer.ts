@@ -1,5 +1,7 @@
 /** Whole transfers over calls that may do only a part: positional, looping, on a file descriptor. */
 import { read, write, writeSync } from 'node:fs';
+import { isZero } from '../../base/index.ts';
+import { PAGE_MASK } from './residency.ts';
 
 export type TransferDone = (error: NodeJS.ErrnoException | null) => void;
 
@@ -40,14 +42,42 @@ export function writeWholeSync(fd: number, data: Uint8Array, length: number, pos
 /** A shared buffer of zeros; nobody writes to it. */
 export const ZEROS = new Uint8Array(262_144);
 
-/** Node has no fallocate, so a hole is made of zeros. */
-export function writeZeros(fd: number, position: number, end: number, done: TransferDone): void {
+/**
+ * Overwrites with zeros what is not zeros in a range, by pages. Node has no fallocate, so pages that hold data keep their room; but a hole is
+ * not filled, as zeros written over it all would do.
+ */
+export function zeroData(fd: number, position: number, end: number, done: TransferDone): void {
+  const piece = new Uint8Array(Math.min(ZEROS.byteLength, end - position + (position & PAGE_MASK)));
   const step = (at: number) => {
     if (at === end) return done(null);
-    write(fd, ZEROS, 0, Math.min(ZEROS.byteLength, end - at), at, (error, count) => {
+    const length = Math.min(piece.byteLength - (at & PAGE_MASK), end - at);
+    read(fd, piece, 0, length, at, (error, count) => {
       if (error !== null) return done(error);
-      step(at + count);
+      // Nothing lies beyond the end of the file.
+      if (count === 0) return done(null);
+      overwrite(at, 0, count);
+    });
+  };
+  const overwrite = (start: number, from: number, count: number) => {
+    const run = nextRun(start, piece, from, count);
+    if (run === null) return step(start + count);
+    writeWhole(fd, ZEROS.subarray(0, run.to - run.from), start + run.from, (error) => {
+      if (error !== null) return done(error);
+      overwrite(start, run.to, count);
     });
   };
   step(position);
+}
+
+/** The first pages at or after `from` that are not all zeros. `start` is where the bytes are in the file. */
+function nextRun(start: number, bytes: Uint8Array, from: number, count: number): { from: number; to: number } | null {
+  let first = -1;
+  for (let at = from; at < count; ) {
+    const to = Math.min(count, at + PAGE_MASK + 1 - ((start + at) & PAGE_MASK));
+    const zero = isZero(bytes.subarray(at, to));
+    if (!zero && first < 0) first = at;
+    if (zero && first >= 0) return { from: first, to: at };
+    at = to;
+  }
+  return first < 0 ? null : { from: first, to: count };
 }

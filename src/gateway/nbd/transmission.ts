@@ -3,14 +3,12 @@
  * order in which the device answers. A small request costs no promise, closure or allocation.
  */
 import { ArchipelagoError, assert, type Log } from '../../base/index.ts';
-import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO } from '../../volume/index.ts';
+import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, MAX_EXTENTS } from '../../volume/index.ts';
 import { type Intake, LARGE_PAYLOAD_BYTES } from './intake.ts';
 import * as nbd from './protocol.ts';
 import type { ReplyQueue } from './replies.ts';
 import { NbdRequest } from './request.ts';
 
-/** Extents in one reply; clients ask again for the rest. */
-const MAX_EXTENTS = 4096;
 /** Failures that one connection may log; a failing store would flood the log otherwise. */
 const MAX_LOGGED_FAILURES = 10;
 const NO_DATA = new Uint8Array(0);
@@ -263,10 +261,9 @@ export class Transmission {
 
   /** Serves BLOCK_STATUS: too rare to avoid a promise. */
   private describe(request: NbdRequest, one: boolean): void {
-    this.device.extents(request.offset, request.length).then(
-      (extents) => {
-        const shown = extents.slice(0, one ? 1 : MAX_EXTENTS);
-        assert(shown.length > 0, 'a device describes at least one extent');
+    this.device.extents(request.offset, request.length, one ? 1 : MAX_EXTENTS).then(
+      (shown) => {
+        assert(shown.length > 0 && shown.length <= (one ? 1 : MAX_EXTENTS), 'a device describes at least one extent and no more than asked for');
         const length = 4 + 8 * shown.length;
         this.replies.reserve(nbd.CHUNK_HEADER_BYTES + length);
         const { reservedBuffer: buffer, reservedStart: at } = this.replies;

@@ -112,9 +112,9 @@ class RamDevice implements Device {
     });
   }
 
-  async extents(offsetBytes: number, lengthBytes: number): Promise<Extent[]> {
+  async extents(offsetBytes: number, lengthBytes: number, maxExtents?: number): Promise<Extent[]> {
     if (this.volume.failure !== null) throw this.volume.failure;
-    return this.volume.extents(offsetBytes, lengthBytes);
+    return this.volume.extents(offsetBytes, lengthBytes).slice(0, maxExtents);
   }
 
   async close(): Promise<void> {
