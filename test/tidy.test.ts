@@ -36,7 +36,7 @@ interface Rule {
 const inSource = (path: string) => path.startsWith('src/');
 const isSeeded = (path: string) => inSource(path) || /^chaos\/sim\/(?!main\.ts)/.test(path);
 const isSeededWithout = (permission: Permission) => (path: string) => isSeeded(path) && SHELLS[path]?.may.includes(permission) !== true;
-const inCore = (path: string) => /^src\/[^/]+\/core\//.test(path);
+const inCore = (path: string) => /^src\/.+\/core\//.test(path);
 const isCode = (path: string) => /\.[cm]?[jt]s$/.test(path);
 
 const RULES: readonly Rule[] = [

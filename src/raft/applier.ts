@@ -84,7 +84,7 @@ export class Applier {
   }
 
   private run(entry: Entry): Uint8Array {
-    const { result, changes } = this.machine.apply(entry.data, entry.index);
+    const { result, changes } = this.machine.apply(entry.data, entry.index, entry.term);
     for (const { key, value } of changes) this.change(`u/${key}`, value);
     return result;
   }

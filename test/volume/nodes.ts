@@ -311,7 +311,7 @@ export class Cluster {
   }
 
   apply<Type extends Command['type']>(command: Extract<Command, { type: Type }>): CommandValues[Type] {
-    const { result } = this.registry.apply(encodeCommand(command), ++this.index);
+    const { result } = this.registry.apply(encodeCommand(command), ++this.index, 1);
     const decoded = decodeResult(command.type as Type, result);
     if ('error' in decoded) throw ArchipelagoError.fromBody(decoded.error);
     return decoded.ok;

@@ -21,6 +21,7 @@ import {
 import type { PageRef } from '../core/types.ts';
 import { begunCycle, type CollectionRecord, collectionCommands, collectionRecord } from './collection-types.ts';
 import { type Invitation, invitation, membershipCommands, type RemovedNode, removedNode } from './membership-types.ts';
+import { hold, ownershipCommands } from './ownership-types.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, Owner, VolumeRecord } from './types.ts';
 
 const VERSION = 1;
@@ -79,6 +80,9 @@ const volumeRecord: z.ZodType<VolumeRecord> = z.strictObject({
   owner: owner.nullable(),
   epoch,
   clean: z.boolean(),
+  revoked: z.boolean(),
+  hold: hold.nullable(),
+  fenced: z.array(z.string()),
   root: pageRef.nullable(),
   openGenerations: z.array(generation),
   reservation: z.strictObject({ generation, epoch }).nullable(),
@@ -94,6 +98,7 @@ const nodeRecord: z.ZodType<NodeRecord> = z.strictObject({
   controlAddresses: z.array(z.string()),
   dataAddresses: z.array(z.string()),
   livenessEpoch,
+  alive: z.boolean(),
   version: z.string(),
 });
 
@@ -130,6 +135,7 @@ const command: z.ZodType<Command> = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('remove'), id: volumeId, epoch }),
   ...membershipCommands,
   ...collectionCommands,
+  ...ownershipCommands,
 ]);
 
 const acquisition: z.ZodType<Acquisition> = z.strictObject({ generation, clean: z.boolean() });
@@ -156,6 +162,15 @@ const VALUES: { readonly [Type in Command['type']]: z.ZodType<CommandValues[Type
   requestCollection: counter,
   beginCollection: begunCycle,
   finishCollection: collectionRecord,
+  expireNode: nodeRecord,
+  reviveNode: nodeRecord,
+  releaseUnclean: volumeRecord,
+  open: volumeRecord,
+  close: volumeRecord,
+  lock: volumeRecord,
+  unlock: volumeRecord,
+  revoke: volumeRecord,
+  grant: volumeRecord,
 };
 
 /** An error code of a newer program reads as `internal`, as everywhere. */

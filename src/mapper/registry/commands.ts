@@ -2,9 +2,11 @@
  * What each command does to the state. A command first checks all that it names and throws a typed error, which becomes its answer; only
  * then does it change anything.
  */
-import { ArchipelagoError, type Epoch, type ErrorCode, type LivenessEpoch, type VolumeId } from '../../base/index.ts';
-import type { StoredVolume } from './codec.ts';
+import type { ArchipelagoError, Epoch, LivenessEpoch } from '../../base/index.ts';
 import { beginCollection, finishCollection, pendingReservation, requestCollection, withOpen } from './collection.ts';
+import { checkLock, close, lock, open, revoke, unlock } from './holds.ts';
+import { expireNode, grant, releaseUnclean, reviveNode, voided } from './leases.ts';
+import { changeable, liveNode, nextEpoch, ownedVolume, refusal, staleEpoch, update, volumeOf } from './lookup.ts';
 import { checkIdentityIsNew, invite, redeem, removeNode, voidHoldings } from './membership.ts';
 import {
   checkAddresses,
@@ -23,7 +25,10 @@ import type { Command, CommandValues, NodeRecord, VolumeRecord } from './types.t
 
 type CommandOf<Type extends Command['type']> = Extract<Command, { type: Type }>;
 
-export const COMMANDS: { readonly [Type in Command['type']]: (state: State, command: CommandOf<Type>) => CommandValues[Type] } = {
+/** `term` is the log entry's: that of the leader that took the command. */
+type Execution<Type extends Command['type']> = (state: State, command: CommandOf<Type>, term: number) => CommandValues[Type];
+
+export const COMMANDS: { readonly [Type in Command['type']]: Execution<Type> } = {
   startNode,
   create,
   finishImport,
@@ -45,6 +50,15 @@ export const COMMANDS: { readonly [Type in Command['type']]: (state: State, comm
   requestCollection,
   beginCollection,
   finishCollection,
+  expireNode,
+  reviveNode,
+  releaseUnclean,
+  open,
+  close,
+  lock,
+  unlock,
+  revoke,
+  grant,
 };
 
 const FIRST_EPOCH = 0 as Epoch;
@@ -66,7 +80,7 @@ function startNode(state: State, command: CommandOf<'startNode'>): NodeRecord {
     );
   }
   const livenessEpoch = ((known?.livenessEpoch ?? 0) + 1) as LivenessEpoch;
-  const node = state.putNode({ name, peerId, controlAddresses, dataAddresses, livenessEpoch, version });
+  const node = state.putNode({ name, peerId, controlAddresses, dataAddresses, livenessEpoch, alive: true, version });
   voidHoldings(state, name);
   return node;
 }
@@ -126,7 +140,8 @@ function acquire(state: State, command: CommandOf<'acquire'>): CommandValues['ac
   const { record, acquired } = volume;
   liveNode(state, command.node, command.livenessEpoch);
   checkImporter(record, command.node);
-  // An owner got its epoch under its node's current liveness epoch, because a start voids all others. So this is the same owner.
+  checkLock(record, command.node);
+  // An owner got its epoch under its node's current liveness epoch, because a start and an expiry void all others. So this is the same owner.
   const again = record.owner?.node === command.node && command.epoch === record.epoch - 1;
   if (again && acquired !== null) return { record, ...acquired };
   if (record.owner !== null || command.epoch !== record.epoch) throw staleEpoch(record, command.epoch);
@@ -141,14 +156,15 @@ function handOver(state: State, command: CommandOf<'handOver'>): VolumeRecord {
   const { record } = ownedVolume(state, command.id, command.epoch);
   liveNode(state, command.to, command.toLivenessEpoch);
   checkImporter(record, command.to);
+  checkLock(record, command.to);
   if (record.owner?.node === command.to) throw refusal('invalid-argument', `volume ${quote(record.name)} is with node ${quote(command.to)} already`);
   const epoch = nextEpoch(record);
-  return state.putVolume({ record: { ...record, owner: { node: command.to, epoch }, epoch }, acquired: null });
+  return state.putVolume({ record: { ...record, owner: { node: command.to, epoch }, epoch, revoked: false }, acquired: null });
 }
 
 function release(state: State, command: CommandOf<'release'>): VolumeRecord {
   const { record } = ownedVolume(state, command.id, command.epoch);
-  return state.putVolume({ record: { ...record, owner: null, clean: true, openGenerations: [] }, acquired: null });
+  return state.putVolume({ record: { ...voided(record).record, clean: true, openGenerations: [] }, acquired: null });
 }
 
 function reserveGeneration(state: State, command: CommandOf<'reserveGeneration'>): CommandValues['reserveGeneration'] {
@@ -233,6 +249,7 @@ function label(state: State, command: CommandOf<'label'>): VolumeRecord {
 function remove(state: State, command: CommandOf<'remove'>): VolumeRecord {
   const { record } = volumeOf(state, command.id);
   if (command.epoch !== record.epoch) throw staleEpoch(record, command.epoch);
+  if (record.hold?.mode === 'locked') throw refusal('in-use', `volume ${quote(record.name)} is locked`, 'unlock it first');
   return state.removeVolume(record.id);
 }
 
@@ -246,53 +263,18 @@ function addVolume(state: State, volume: NewVolume): VolumeRecord {
     clean: true,
     openGenerations: [],
     reservation: null,
+    revoked: false,
+    hold: null,
+    fenced: [],
     zeroFromBytes: null,
     ...volume,
   };
   return state.putVolume({ record, acquired: null });
 }
 
-function update(state: State, volume: StoredVolume, fields: Partial<VolumeRecord>): VolumeRecord {
-  return state.putVolume({ ...volume, record: { ...volume.record, ...fields } });
-}
-
-function nextEpoch(record: VolumeRecord): Epoch {
-  return (record.epoch + 1) as Epoch;
-}
-
 /** In key order, so that equal labels have equal bytes whatever order they were set in. */
 function sorted(labels: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function volumeOf(state: State, id: VolumeId): StoredVolume {
-  const volume = state.volume(id);
-  if (volume === undefined) throw refusal('not-found', `there is no volume with id ${id}`, 'it was removed, or never made; list the volumes');
-  return volume;
-}
-
-function changeable(state: State, id: VolumeId): StoredVolume {
-  const volume = volumeOf(state, id);
-  if (volume.record.kind === 'snapshot') {
-    throw refusal('read-only', `${quote(volume.record.name)} is a snapshot, which never changes`, 'clone it, and change the clone');
-  }
-  return volume;
-}
-
-/** The volume if `epoch` is its current owner's: what makes an entry harmless that commits after a change of owner. */
-function ownedVolume(state: State, id: VolumeId, epoch: Epoch): StoredVolume {
-  const volume = changeable(state, id);
-  if (volume.record.owner?.epoch !== epoch) throw staleEpoch(volume.record, epoch);
-  return volume;
-}
-
-function liveNode(state: State, name: string, livenessEpoch: LivenessEpoch): NodeRecord {
-  const node = state.node(name);
-  if (node === undefined) throw refusal('not-found', `there is no node ${quote(name)}`, 'list the nodes with: archipelago cluster status');
-  if (node.livenessEpoch !== livenessEpoch) {
-    throw refusal('stale-epoch', `node ${quote(name)} has liveness epoch ${node.livenessEpoch}, not ${livenessEpoch}: its processes have restarted`);
-  }
-  return node;
 }
 
 function checkFree(state: State, name: string): void {
@@ -312,17 +294,4 @@ function checkImporter({ name, importer }: VolumeRecord, node: string): void {
 function beyondEnd({ name, zeroFromBytes }: VolumeRecord): ArchipelagoError {
   const hint = 'it works as soon as the owner is done; a volume without an owner gets one with its next client';
   return refusal('in-use', `volume ${quote(name)} was shrunk to ${zeroFromBytes} bytes, and its old data is still being dropped`, hint);
-}
-
-function staleEpoch({ name, owner, epoch }: VolumeRecord, named: Epoch): ArchipelagoError {
-  const holder = owner === null ? 'no owner' : `owner ${owner.node}`;
-  return refusal(
-    'stale-epoch',
-    `volume ${quote(name)} has ${holder} and epoch ${epoch}; the command was for epoch ${named}`,
-    'look it up again and retry',
-  );
-}
-
-function refusal(code: ErrorCode, message: string, hint?: string): ArchipelagoError {
-  return new ArchipelagoError(code, message, hint === undefined ? {} : { hint });
 }

@@ -1,5 +1,6 @@
 /** What the commands about members do. Raft's configuration follows what they leave behind; see `src/node/membership`. */
 import { ArchipelagoError, type ErrorCode, type LivenessEpoch } from '../../base/index.ts';
+import { voided } from './leases.ts';
 import type { Invitation, MembershipCommand, RemovedNode } from './membership-types.ts';
 import { checkAddresses, checkNodeName, checkPeerId, checkProgramVersion, quote } from './names.ts';
 import type { State } from './state.ts';
@@ -40,7 +41,7 @@ export function redeem(state: State, command: CommandOf<'redeem'>): NodeRecord {
   checkProgramVersion(version);
   checkHash(command.secretHash);
   const known = state.node(name);
-  const node = { name, peerId, controlAddresses, dataAddresses, livenessEpoch: NEVER_STARTED, version };
+  const node = { name, peerId, controlAddresses, dataAddresses, livenessEpoch: NEVER_STARTED, alive: false, version };
   // The answer to the first time was lost, and the invitation went with it. Its addresses may have changed since.
   if (known?.peerId === peerId && known.livenessEpoch === NEVER_STARTED) return state.putNode(node);
   checkIdentityIsNew(state, name, peerId);
@@ -101,7 +102,7 @@ export function voidHoldings(state: State, name: string): void {
     const volume = state.volume(id);
     if (volume === undefined) continue;
     if (volume.record.importer === name) state.removeVolume(id);
-    else state.putVolume({ record: { ...volume.record, owner: null }, acquired: null });
+    else state.putVolume(voided(volume.record));
   }
 }
 

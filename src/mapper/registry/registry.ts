@@ -22,9 +22,9 @@ export class Registry implements StateMachine {
    * Applies one committed command. A refusal is an answer and changes nothing. A command that cannot be decoded throws, and the node must
    * stop: skipping it would make its state another one than that of the other nodes.
    */
-  apply(command: Uint8Array, index: number): { result: Uint8Array; changes: StateChange[] } {
+  apply(command: Uint8Array, index: number, term: number): { result: Uint8Array; changes: StateChange[] } {
     const decoded = decodeAt(command, index);
-    const result = this.alone(() => encodeResult(decoded.type, this.execute(decoded)));
+    const result = this.alone(() => encodeResult(decoded.type, this.execute(decoded, term)));
     const { changes, events } = this.state.takeChanges();
     if (events.some(({ kind }) => kind === 'volume' || kind === 'removed')) this.sortedNames = null;
     for (const event of events) this.tell(event);
@@ -97,9 +97,9 @@ export class Registry implements StateMachine {
     };
   }
 
-  private execute<Type extends Command['type']>(command: Extract<Command, { type: Type }>): CommandResult<CommandValues[Type]> {
+  private execute<Type extends Command['type']>(command: Extract<Command, { type: Type }>, term: number): CommandResult<CommandValues[Type]> {
     try {
-      return { ok: COMMANDS[command.type](this.state, command) };
+      return { ok: COMMANDS[command.type](this.state, command, term) };
     } catch (error) {
       if (!(error instanceof ArchipelagoError)) throw error;
       const { changes } = this.state.takeChanges();

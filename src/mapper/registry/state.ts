@@ -223,6 +223,8 @@ export class State {
     if (id < 1 || id >= this.counters.nextVolumeId) return 'its id was never given out';
     if (owner !== null && owner.epoch !== epoch) return `its owner has epoch ${owner.epoch}, and ${epoch} was the last one`;
     if (owner !== null && !this.nodes.has(owner.node)) return `its owner ${owner.node} is no node`;
+    if (owner === null && record.revoked) return 'it is revoked and has no owner';
+    if (record.hold !== null && record.hold.mode !== 'shared' && record.hold.holders.length !== 1) return 'two nodes have it for themselves';
     if (owner !== null && record.clean) return 'it has an owner and is clean';
     if (importer !== null && !this.nodes.has(importer)) return `its importer ${importer} is no node`;
     if (importer !== null && owner !== null && owner.node !== importer) return 'it is owned by another node than its importer';
@@ -230,8 +232,8 @@ export class State {
     if (acquired !== null && (acquired.generation < 1 || acquired.generation >= this.counters.nextGeneration))
       return 'its generation was never given out';
     if (zeroFromBytes !== null && zeroFromBytes !== record.sizeBytes) return 'it grew before it was cleared beyond its end';
-    if (kind === 'snapshot' && (owner !== null || epoch !== 0 || importer !== null || zeroFromBytes !== null))
-      return 'it is a snapshot and was owned';
+    if (kind === 'snapshot' && (owner !== null || epoch !== 0 || importer !== null || zeroFromBytes !== null || record.hold !== null))
+      return 'it is a snapshot and was owned or opened';
     return generationProblem(record, this.counters.nextGeneration);
   }
 

@@ -6,6 +6,7 @@ import type { Epoch, ErrorBody, Generation, LivenessEpoch, VolumeId } from '../.
 import type { PageRef } from '../core/types.ts';
 import type { BegunCycle, CollectionCommand, CollectionRecord } from './collection-types.ts';
 import type { Invitation, MembershipCommand, RemovedNode } from './membership-types.ts';
+import type { Hold, OwnershipCommand } from './ownership-types.ts';
 
 export interface Owner {
   readonly node: string;
@@ -25,6 +26,12 @@ export interface VolumeRecord {
   readonly epoch: Epoch;
   /** The last owner left by a release: all is synced and nothing is under way in the store. True before the first owner. */
   readonly clean: boolean;
+  /** The owner has to give the volume up: a lock of its node was broken. It does so by itself, or its lease ends. */
+  readonly revoked: boolean;
+  /** Which nodes have the volume open. Null: nobody has asked for anything. */
+  readonly hold: Hold | null;
+  /** Nodes whose lock was broken: their clients change nothing until the volume is opened there again. */
+  readonly fenced: readonly string[];
   /** A snapshot's map, or where a clone's map starts until its header is written. Null for an empty map. */
   readonly root: PageRef | null;
   /** By which the volume's map may still come to name something; see `collection.ts`. Ascending. */
@@ -48,6 +55,8 @@ export interface NodeRecord {
   readonly dataAddresses: readonly string[];
   /** 0 for a node that has joined and was never started. */
   readonly livenessEpoch: LivenessEpoch;
+  /** False once the liveness epoch has expired: the node owns nothing, and nothing can be given to it, until it has a new one. */
+  readonly alive: boolean;
   /** The program's version. */
   readonly version: string;
 }
@@ -106,7 +115,8 @@ export type Command =
   /** `epoch` is the last one given out, owner or not. */
   | { readonly type: 'remove'; readonly id: VolumeId; readonly epoch: Epoch }
   | MembershipCommand
-  | CollectionCommand;
+  | CollectionCommand
+  | OwnershipCommand;
 
 /** What a command's proposer learns once it was applied. */
 export type CommandResult<Value = unknown> = { readonly ok: Value } | { readonly error: ErrorBody };
@@ -135,4 +145,13 @@ export interface CommandValues {
   requestCollection: number;
   beginCollection: BegunCycle;
   finishCollection: CollectionRecord;
+  expireNode: NodeRecord;
+  reviveNode: NodeRecord;
+  releaseUnclean: VolumeRecord;
+  open: VolumeRecord;
+  close: VolumeRecord;
+  lock: VolumeRecord;
+  unlock: VolumeRecord;
+  revoke: VolumeRecord;
+  grant: VolumeRecord;
 }

@@ -1,7 +1,7 @@
 /** Random commands: any at all, and ones that a cluster might well propose, late and mistaken ones among them. */
 import fc from 'fast-check';
 import type { Registry } from '../../../src/mapper/registry/registry.ts';
-import type { Command } from '../../../src/mapper/registry/types.ts';
+import type { Command, VolumeRecord } from '../../../src/mapper/registry/types.ts';
 import { creation, epoch, generation, hashOf, id, life, MIB, NOON } from './story.ts';
 
 const counter = fc.nat({ max: 2 ** 31 - 1 });
@@ -78,6 +78,15 @@ export const anyCommand = fc.oneof(
     version: text,
   }),
   shape({ type: fc.constant('removeNode'), name: text, peerId: text, controlAddresses: addresses, force: fc.boolean() }),
+  shape({ type: fc.constant('expireNode'), node: text, livenessEpoch: counter.map(life), term: counter }),
+  shape({ type: fc.constant('reviveNode'), node: text, livenessEpoch: counter.map(life) }),
+  shape({ type: fc.constant('releaseUnclean'), ...held }),
+  shape({ type: fc.constant('open'), id: volume, node: text, livenessEpoch: counter.map(life), shared: fc.boolean() }),
+  shape({ type: fc.constant('close'), id: volume, node: text }),
+  shape({ type: fc.constant('lock'), id: volume, node: text, livenessEpoch: counter.map(life) }),
+  shape({ type: fc.constant('unlock'), id: volume, node: text }),
+  shape({ type: fc.constant('revoke'), id: volume, holder: text }),
+  shape({ type: fc.constant('grant'), ...held, term: counter }),
 ) as fc.Arbitrary<Command>;
 
 /** What somebody means to do, before it is known to what. The numbers choose among what there is. */
@@ -119,28 +128,42 @@ const TYPES: [Command['type'], number][] = [
   ['invite', 5],
   ['redeem', 14],
   ['removeNode', 1],
+  ['expireNode', 3],
+  ['reviveNode', 10],
+  ['releaseUnclean', 8],
+  ['open', 14],
+  ['close', 8],
+  ['lock', 12],
+  ['unlock', 10],
+  ['revoke', 14],
+  ['grant', 24],
 ];
 
-export const intents: fc.Arbitrary<Intent[]> = fc.array(
-  fc.record({
-    type: fc.oneof(...TYPES.map(([type, weight]) => ({ weight, arbitrary: fc.constant(type) }))),
-    volume: fc.nat({ max: 12 }),
-    node: fc.nat({ max: NODES.length - 1 }),
-    name: fc.nat({ max: NAMES.length - 1 }),
-    size: fc.integer({ min: 1, max: 4 }),
-    epochError: mostlyZero,
-    livenessError: mostlyZero,
-    flag: fc.boolean(),
-  }),
-  { minLength: 1, maxLength: 80, size: 'max' },
+export const intents: fc.Arbitrary<Intent[]> = fc.noBias(
+  fc.array(
+    fc.record({
+      type: fc.oneof(...TYPES.map(([type, weight]) => ({ weight, arbitrary: fc.constant(type) }))),
+      volume: fc.nat({ max: 12 }),
+      node: fc.nat({ max: NODES.length - 1 }),
+      name: fc.nat({ max: NAMES.length - 1 }),
+      size: fc.integer({ min: 1, max: 4 }),
+      epochError: mostlyZero,
+      livenessError: mostlyZero,
+      flag: fc.boolean(),
+    }),
+    // Short ones get nowhere: an ownership, say, takes a node, a volume and an acquisition first.
+    { minLength: 20, maxLength: 80, size: 'max' },
+  ),
 );
 
 /** The command that the intent comes to in the registry's present state. */
 export function commandFor(intent: Intent, registry: Registry): Command {
   const { type, flag } = intent;
   const records = [...registry.volumes()].sort((a, b) => a.id - b.id);
+  // What few volumes are in the state for is not left to chance alone.
+  const fit = records.find((record) => isFor(type, record));
   // Now and then one that is not there.
-  const target = records[intent.volume % (records.length + 1)];
+  const target = fit ?? records[intent.volume % (records.length + 1)];
   const volume = target?.id ?? id(999);
   const held = { id: volume, epoch: epoch(Math.max(0, (target?.epoch ?? 0) + intent.epochError)) };
   const node = NODES[intent.node] ?? 'a';
@@ -176,6 +199,7 @@ export function commandFor(intent: Intent, registry: Registry): Command {
     case 'handOver':
       return { type, ...held, to: node, toLivenessEpoch: livenessEpoch };
     case 'release':
+    case 'releaseUnclean':
     case 'reserveGeneration':
     case 'remove':
       return { type, ...held };
@@ -200,6 +224,24 @@ export function commandFor(intent: Intent, registry: Registry): Command {
       return { type, ...held, sizeBytes, shrink: flag };
     case 'clearZeroFrom':
       return { type, ...held, zeroFromBytes: flag ? sizeBytes : (target?.zeroFromBytes ?? 0) };
+    case 'expireNode':
+      return { type, node, livenessEpoch, term: intent.size === 1 ? 2 : 1 };
+    case 'reviveNode':
+      return { type, node, livenessEpoch };
+    case 'open':
+      return { type, id: volume, node, livenessEpoch, shared: flag };
+    case 'lock': {
+      // As often as not by the owner, since only then a broken lock has to be followed by more.
+      const by = (flag ? target?.owner?.node : null) ?? node;
+      return { type, id: volume, node: by, livenessEpoch: by === node ? livenessEpoch : life(registry.node(by)?.livenessEpoch ?? 0) };
+    }
+    case 'close':
+    case 'unlock':
+      return { type, id: volume, node: (flag ? target?.hold?.holders[0]?.node : null) ?? node };
+    case 'revoke':
+      return { type, id: volume, holder: target?.hold?.holders[0]?.node ?? node };
+    case 'grant':
+      return { type, ...held, term: intent.size === 1 ? 2 : 1 };
     case 'rename':
       return { type, id: volume, name };
     case 'invite':
@@ -221,4 +263,11 @@ export function commandFor(intent: Intent, registry: Registry): Command {
     case 'label':
       return { type, id: volume, labels: flag ? { a: 'x', c: `${intent.size}` } : { a: null } };
   }
+}
+
+function isFor(type: Command['type'], { hold, revoked, kind, owner }: VolumeRecord): boolean {
+  if (type === 'revoke' || type === 'unlock') return hold?.mode === 'locked';
+  if (type === 'close') return hold !== null && hold.mode !== 'locked';
+  if (type === 'lock') return kind === 'volume' && owner !== null && hold === null;
+  return type === 'grant' && revoked;
 }

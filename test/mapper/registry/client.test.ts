@@ -11,7 +11,7 @@ function logOf(registry: Registry): Proposer<{ timeoutMs: number }> & { options:
     options,
     propose: async (command, ...rest) => {
       options.push(...rest);
-      return registry.apply(command, options.length + 1).result;
+      return registry.apply(command, options.length + 1, 1).result;
     },
   };
 }

@@ -69,6 +69,7 @@ describe('redeem', () => {
       controlAddresses: ['/dns4/c/tcp/1'],
       dataAddresses: ['/dns4/c/tcp/2'],
       livenessEpoch: 0,
+      alive: false,
       version: '1.0.0',
     };
     expect(story.do(joining('c'))).toEqual(node);

@@ -18,6 +18,7 @@ describe('startNode', () => {
       controlAddresses: ['/ip4/1/tcp/9'],
       dataAddresses: [],
       livenessEpoch: 2,
+      alive: true,
       version: '1.1.0',
     });
     expect(story.startNode('b')).toBe(1);
@@ -131,7 +132,7 @@ describe('acquire', () => {
     expect(story.do(again)).toEqual({ record: story.volume(id(1)), generation: 1, clean: true });
     expect(story.volume(id(1)).epoch).toBe(1);
     // Also at a replica that was made of stored entries, and the answer is not given to another node.
-    expect(story.reload().apply(encodeCommand(again), 99)).toEqual(story.registry.apply(encodeCommand(again), 99));
+    expect(story.reload().apply(encodeCommand(again), 99, 1)).toEqual(story.registry.apply(encodeCommand(again), 99, 1));
     story.refuse({ ...again, node: 'b' }, 'stale-epoch');
   });
 

@@ -57,8 +57,8 @@ describe('queries', () => {
 
   it('stops a listener that wants to apply', () => {
     const registry = new Registry();
-    registry.onChange(() => registry.apply(encodeCommand(creation('b')), 2));
-    expect(() => registry.apply(encodeCommand(creation('a')), 1)).toThrow(AssertionFailure);
+    registry.onChange(() => registry.apply(encodeCommand(creation('b')), 2, 1));
+    expect(() => registry.apply(encodeCommand(creation('a')), 1, 1)).toThrow(AssertionFailure);
   });
 });
 
@@ -157,7 +157,7 @@ describe('a log entry that cannot be decoded', () => {
   ];
   it.each(entries)('%s: stops the node instead of being skipped', (_, code, entry) => {
     const registry = new Registry();
-    expect(() => registry.apply(entry, 17)).toThrow(ArchipelagoError);
-    expect(() => registry.apply(entry, 17)).toThrow(expect.objectContaining({ code, message: expect.stringContaining('log entry 17') }));
+    expect(() => registry.apply(entry, 17, 1)).toThrow(ArchipelagoError);
+    expect(() => registry.apply(entry, 17, 1)).toThrow(expect.objectContaining({ code, message: expect.stringContaining('log entry 17') }));
   });
 });

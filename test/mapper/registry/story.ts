@@ -28,13 +28,15 @@ export class Story {
   readonly stored = new Map<string, Uint8Array>();
   readonly events: RegistryChange[] = [];
   private index = 0;
+  /** Of the entries that come. */
+  term = 1;
 
   constructor() {
     this.registry.onChange((change) => this.events.push(change));
   }
 
   apply<Type extends Command['type']>(command: CommandOf<Type>): CommandResult<CommandValues[Type]> {
-    const { result, changes } = this.registry.apply(encodeCommand(command), ++this.index);
+    const { result, changes } = this.registry.apply(encodeCommand(command), ++this.index, this.term);
     expect(new Set(changes.map(({ key }) => key)).size).toBe(changes.length);
     for (const { key, value } of changes) {
       if (value === null) this.stored.delete(key);
