@@ -1,6 +1,6 @@
 /**
  * The store in memory: for tests, benchmarks and the simulator, within one process. It guards as RADOS does: each object carries the
- * epoch of the last owner that touched it, and a mutation under a lower one is refused. So a paused owner can be simulated.
+ * epoch of the last owner that made or claimed it, and a mutation under a lower one is refused. So a paused owner can be simulated.
  */
 import { type ArchipelagoError, assert, type Epoch, type Generation, type VolumeId } from '../base/index.ts';
 import { objectExists, objectMissing, pageMissing, refuse, storeClosed, superseded } from './answers.ts';
@@ -24,7 +24,7 @@ type ByGeneration<Value> = Map<number, Map<number, Value>>;
 
 interface StoredObject extends ObjectName {
   readonly bytes: SparseBytes;
-  /** Of the last owner that used it; only grows. */
+  /** Of the last owner that made or claimed it; only grows. */
   epoch: number;
   removed: boolean;
 }
@@ -38,6 +38,8 @@ interface StoredLog {
   epoch: number;
   header: Uint8Array | null;
   readonly segments: Map<number, StoredSegment>;
+  /** Under whose epochs something may still be under way. */
+  readonly open: Set<MemoryVolumeStore>;
 }
 
 class MemoryStore implements BlockStore {
@@ -67,17 +69,20 @@ class MemoryStore implements BlockStore {
     });
   }
 
-  takeOver(volume: VolumeId, epoch: Epoch, _clean: boolean): Promise<Takeover> {
+  takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
     return this.promise(() => {
       let log = this.logs.get(volume);
       if (log === undefined) {
-        log = { epoch, header: null, segments: new Map() };
+        log = { epoch, header: null, segments: new Map(), open: new Set() };
         this.logs.set(volume, log);
       }
       if (log.epoch > epoch) throw superseded(volume, epoch, log.epoch);
       log.epoch = epoch;
       const segments = [...log.segments].sort(([a], [b]) => a - b).map(([number, { bytes, length }]) => ({ number, bytes: bytes.slice(0, length) }));
-      return { store: new MemoryVolumeStore(this, volume, epoch, log), header: log.header?.slice() ?? null, segments };
+      const quiet = clean || log.open.size === 0;
+      const store = new MemoryVolumeStore(this, volume, epoch, log);
+      log.open.add(store);
+      return { store, header: log.header?.slice() ?? null, segments, quiet };
     });
   }
 
@@ -218,6 +223,7 @@ class MemoryVolumeStore implements VolumeStore {
   private async closeOnce(): Promise<void> {
     this.failure ??= storeClosed('the volume store');
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
+    this.log.open.delete(this);
   }
 
   /** Does a data-path operation at once, or leaves it to the simulator. */
@@ -252,11 +258,9 @@ class MemoryVolumeStore implements VolumeStore {
     if (this.log.epoch > this.epoch) throw superseded(this.volume, this.epoch, this.log.epoch);
   }
 
-  /** Says whether this owner may change an object, and claims it: lower epochs may not any more. */
-  claim(object: StoredObject): ArchipelagoError | null {
-    if (object.epoch > this.epoch) return superseded(this.volume, this.epoch, object.epoch);
-    object.epoch = this.epoch;
-    return null;
+  /** Says whether this owner may change an object: 'at least', because after a clean handover it bears the epoch of the owner before. */
+  refusal(object: StoredObject): ArchipelagoError | null {
+    return object.epoch > this.epoch ? superseded(this.volume, this.epoch, object.epoch) : null;
   }
 
   changed(object: StoredObject): void {
@@ -317,11 +321,15 @@ class MemoryHandle implements WritableBlockObject {
     return volume.submit(waiter, () => this.removeNow(volume));
   }
 
+  claim(waiter: StoreWaiter): boolean {
+    const volume = this.writer();
+    return volume.submit(waiter, () => this.claimNow(volume));
+  }
+
   private readNow(offset: number, into: Uint8Array): ArchipelagoError | null {
     const object = this.find();
     if (object === undefined) return objectMissing(this.generation, this.index);
-    // An owner's read claims, so that a stale owner cannot change what it has seen. A stale owner may read: it may not answer.
-    if (this.volume !== null && object.epoch < this.volume.epoch) object.epoch = this.volume.epoch;
+    // A stale owner may read: it may not answer.
     object.bytes.read(offset, into);
     return null;
   }
@@ -345,7 +353,7 @@ class MemoryHandle implements WritableBlockObject {
   private writeNow(volume: MemoryVolumeStore, offset: number, data: Uint8Array): ArchipelagoError | null {
     const object = this.find();
     if (object === undefined) return objectMissing(this.generation, this.index);
-    const refusal = volume.claim(object);
+    const refusal = volume.refusal(object);
     if (refusal !== null) return refusal;
     this.store.usedBytes += object.bytes.write(offset, data);
     volume.changed(object);
@@ -355,7 +363,7 @@ class MemoryHandle implements WritableBlockObject {
   private zeroNow(volume: MemoryVolumeStore, offset: number, length: number): ArchipelagoError | null {
     const object = this.find();
     if (object === undefined) return objectMissing(this.generation, this.index);
-    const refusal = volume.claim(object);
+    const refusal = volume.refusal(object);
     if (refusal !== null) return refusal;
     this.store.usedBytes -= object.bytes.zero(offset, length);
     volume.changed(object);
@@ -365,7 +373,7 @@ class MemoryHandle implements WritableBlockObject {
   private removeNow(volume: MemoryVolumeStore): ArchipelagoError | null {
     const object = this.find();
     if (object === undefined) return null;
-    const refusal = volume.claim(object);
+    const refusal = volume.refusal(object);
     if (refusal !== null) return refusal;
     this.store.usedBytes -= object.bytes.allocatedBytes;
     object.removed = true;
@@ -373,6 +381,15 @@ class MemoryHandle implements WritableBlockObject {
     const siblings = this.store.objects.get(this.generation);
     siblings?.delete(this.index);
     if (siblings?.size === 0) this.store.objects.delete(this.generation);
+    return null;
+  }
+
+  private claimNow(volume: MemoryVolumeStore): ArchipelagoError | null {
+    const object = this.find();
+    if (object === undefined) return objectMissing(this.generation, this.index);
+    const refusal = volume.refusal(object);
+    if (refusal !== null) return refusal;
+    object.epoch = volume.epoch;
     return null;
   }
 

@@ -51,6 +51,13 @@ export interface WritableBlockObject extends BlockObject {
   zero(offset: number, length: number, waiter: StoreWaiter): boolean;
   /** Removes the object; one that does not exist is no error. The caller has made the record that drops it durable before. */
   remove(waiter: StoreWaiter): boolean;
+  /**
+   * Fences the object off from the owners before. Once this was answered without error, no change submitted under a lower epoch, not even
+   * one under way, alters what is read through this owner's handles. Of such a change that was not answered before, each sector is in or
+   * not, for good. An object that does not exist is `not-found`; after a claim under a higher epoch it is `stale-epoch`. It may cost as much
+   * as copying the object. Repeating it is harmless.
+   */
+  claim(waiter: StoreWaiter): boolean;
 }
 
 /** One journal segment as found: whatever bytes are there, a torn tail included. */
@@ -100,6 +107,11 @@ export interface Takeover {
   readonly header: Uint8Array | null;
   /** All segments that exist, by number. Those below the header's are left over and ignored. */
   readonly segments: readonly JournalSegment[];
+  /**
+   * True when nothing of the owner that this log is from can still be under way in the store: the takeover is clean, or that owner's process
+   * is proved to be dead, or it has closed its `VolumeStore`. It says nothing of the owners before that one.
+   */
+  readonly quiet: boolean;
 }
 
 export interface StoreStatus {

@@ -14,8 +14,8 @@ export const realClock: Clock = {
   },
 };
 
-export function freshDirectory(): string {
-  return mkdtempSync(join(tmpdir(), 'archipelago-store-'));
+export function freshDirectory(parent = tmpdir()): string {
+  return mkdtempSync(join(parent, 'archipelago-store-'));
 }
 
 export function removeDirectory(directory: string): void {

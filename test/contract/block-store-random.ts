@@ -7,7 +7,7 @@ import { done, expectBytes, expectCode, generationOf, owner, pattern, readOf, ty
 const OBJECTS = 4;
 const OBJECT_BYTES = 400_000;
 
-type Kind = 'read' | 'write' | 'create' | 'zero' | 'remove' | 'release';
+type Kind = 'read' | 'write' | 'create' | 'zero' | 'remove' | 'release' | 'claim';
 
 interface Operation {
   readonly kind: Kind;
@@ -25,7 +25,7 @@ const length = fc.oneof(fc.constantFrom(0, 1, 512, 4096, 65_536, 65_537), fc.int
 const offset = fc.oneof(fc.constantFrom(0, 512, 4096, 65_536), fc.integer({ min: 0, max: OBJECT_BYTES - 150_000 }));
 
 const operation: fc.Arbitrary<Operation> = fc.record({
-  kind: fc.constantFrom<Kind>('read', 'read', 'write', 'write', 'write', 'create', 'create', 'zero', 'zero', 'remove', 'release'),
+  kind: fc.constantFrom<Kind>('read', 'read', 'write', 'write', 'write', 'create', 'create', 'zero', 'zero', 'remove', 'release', 'claim'),
   object: fc.nat(OBJECTS - 1),
   offset,
   length,
@@ -126,6 +126,10 @@ async function perform(volume: VolumeStore, handles: WritableBlockObject[], twin
       await done((waiter) => object.remove(waiter));
       twin.delete(one.object);
       return;
+    case 'claim': {
+      const claiming = done((waiter) => object.claim(waiter));
+      return bytes === undefined ? expectCode(claiming, 'not-found') : claiming;
+    }
     case 'release':
       object.release();
       handles[one.object] = volume.object(generationOf(1), one.object);

@@ -1,5 +1,6 @@
 /** What every store promises to the layers above: each driver runs this suite. */
 import { describe, expect, it } from 'vitest';
+import { blockStoreClaimContract } from './block-store-claims.ts';
 import { blockStoreLogContract } from './block-store-log.ts';
 import { blockStoreRandomContract } from './block-store-random.ts';
 import {
@@ -28,7 +29,7 @@ const generation = generationOf(7);
 export function blockStoreContract(name: string, open: () => Promise<StoreUnderTest>, promises: StorePromises): void {
   describe(`${name}: objects`, () => objectContract(open));
   describe(`${name}: sharing and order`, () => concurrencyContract(open));
-  if (promises.guardsObjects) describe(`${name}: guards`, () => guardContract(open));
+  blockStoreClaimContract(name, open, promises);
   blockStoreLogContract(name, open);
   blockStoreRandomContract(name, open);
 }
@@ -286,29 +287,5 @@ function concurrencyContract(open: () => Promise<StoreUnderTest>): void {
     await expectCode(volume.sync(), 'io-error');
     object.release();
     expectBytes(await readOf((await owner(at.store, 1, 2)).object(generation, 1), 0, 2 * MIB), pattern(2, 2 * MIB));
-  });
-}
-
-function guardContract(open: () => Promise<StoreUnderTest>): void {
-  const at = eachTest(open);
-
-  it('lets a stale owner change nothing that a later one has used', async () => {
-    const old = await owner(at.store, 1, 4);
-    const [touched, untouched] = [old.object(generation, 1), old.object(generation, 2)];
-    await done((waiter) => touched.create(0, pattern(1, 512), waiter));
-    await done((waiter) => untouched.create(0, pattern(1, 512), waiter));
-    const later = await owner(at.other, 1, 5, false);
-    // A read is enough: what the new owner has seen must stay as it was seen.
-    await readOf(later.object(generation, 1), 0, 512);
-    for (const start of [
-      () => done((waiter) => touched.write(0, pattern(2, 512), waiter)),
-      () => done((waiter) => touched.zero(0, 512, waiter)),
-      () => done((waiter) => touched.remove(waiter)),
-    ]) {
-      await expectCode(start(), 'stale-epoch');
-    }
-    expectBytes(await readOf(later.object(generation, 1), 0, 512), pattern(1, 512));
-    await done((waiter) => untouched.write(0, pattern(2, 512), waiter));
-    expectBytes(await readOf(later.object(generation, 2), 0, 512), pattern(2, 512));
   });
 }

@@ -15,6 +15,8 @@ export class SimFile {
   private changes = 0;
   /** The directory entry survives. */
   linked = false;
+  /** Of the last owner that made or claimed it, where the store guards objects. */
+  epoch = 0;
 
   get isDirty(): boolean {
     return !this.linked || this.dirty.size > 0 || this.length !== this.durableLength;

@@ -3,7 +3,9 @@
  * part or not at all, or with the power, when each unsynced sector, creation and removal is kept or dropped. The disk survives the store.
  *
  * A volume's log is kept as the file driver keeps it: each epoch has its own, a copy of the one before that is trusted only under the boot
- * that made it, until the first sync settles it. Objects have no fence.
+ * that made it, until the first sync settles it. Objects have one of two fences, as the drivers have them: 'guard' refuses what comes under a
+ * lower epoch than the last claim's, as RADOS does; with 'copy' a claim puts a copy in the object's place, and who has the former file open
+ * goes on with that one.
  */
 import { ArchipelagoError, type Epoch, type Generation, Prng, type VolumeId } from '../../src/base/index.ts';
 import { objectExists, objectMissing, pageMissing, storeClosed, superseded } from '../../src/blocker/answers.ts';
@@ -28,18 +30,31 @@ interface SimLog {
   readonly removed: Map<number, SimFile>;
   /** Somebody who died may have left anything unsynced. */
   unsynced: boolean;
+  /** The process whose log it is, and what it has open under this epoch. */
+  owner: SimVolumeStore | null;
 }
+
+export type Fence = 'guard' | 'copy';
 
 /** What outlives every process. */
 export class SimDisk {
   readonly objects = new Map<string, SimFile>();
   readonly pages = new Map<string, SimFile>();
   readonly logs = new Map<VolumeId, Map<number, SimLog>>();
+  /** What a name led to before claims that are not durable yet: a power failure may bring it back. */
+  readonly replaced = new Map<string, SimFile>();
+  readonly fence: Fence;
   boot = 1;
+
+  constructor(fence: Fence = 'copy') {
+    this.fence = fence;
+  }
 
   /** The power fails, after the processes have died. */
   losePower(prng: Prng): void {
     this.boot++;
+    for (const [name, file] of this.replaced) if (this.objects.has(name) && prng.chance(0.5)) this.objects.set(name, file);
+    this.replaced.clear();
     for (const files of [this.objects, this.pages]) for (const [name, file] of files) if (!file.losePower(prng)) files.delete(name);
     for (const logs of this.logs.values()) {
       for (const [epoch, log] of logs) {
@@ -168,14 +183,18 @@ export class SimStore implements BlockStore {
       const { boot } = this.disk;
       const source = this.trusted(volume);
       const unsynced = source !== undefined && source[1].boot === boot && (source[1].unsynced || !clean);
+      const before = source?.[1].owner ?? null;
+      const quiet = clean || source === undefined || source[1].boot !== boot || before === null || before.isOver;
       let log = source?.[0] === epoch ? source[1] : null;
       if (log === null) {
         const segments = new Map(Array.from(source?.[1].segments ?? [], ([number, file]) => [number, file.copy()]));
-        log = { boot, settled: false, header: source?.[1].header ?? null, segments, removed: new Map(), unsynced };
+        log = { boot, settled: false, header: source?.[1].header ?? null, segments, removed: new Map(), unsynced, owner: null };
         logs.set(epoch, log);
       } else log.unsynced ||= unsynced;
       const segments = Array.from(log.segments, ([number, file]) => ({ number, bytes: file.bytes() })).sort((a, b) => a.number - b.number);
-      return { store: new SimVolumeStore(this, volume, epoch, log, logs), header: log.header?.slice() ?? null, segments };
+      const store = new SimVolumeStore(this, volume, epoch, log, logs);
+      log.owner = store;
+      return { store, header: log.header?.slice() ?? null, segments, quiet };
     });
   }
 
@@ -225,8 +244,12 @@ class SimVolumeStore implements VolumeStore {
   private readonly dirtyPages = new Set<string>();
   private readonly log: SimLog;
   private readonly logs: Map<number, SimLog>;
+  /** Of objects, by name. Operations that find one use it from their submission on; others open by name when they are done. */
+  readonly descriptors = new Map<string, SimFile>();
+  underWay = 0;
   private failure: ArchipelagoError | null = null;
   private appending = false;
+  private closed = false;
 
   constructor(store: SimStore, volume: VolumeId, epoch: Epoch, log: SimLog, logs: Map<number, SimLog>) {
     this.store = store;
@@ -238,6 +261,21 @@ class SimVolumeStore implements VolumeStore {
 
   object(generation: Generation, index: number): WritableBlockObject {
     return new SimObject(this.store, this, generation, index);
+  }
+
+  /** Nothing of this owner can reach the disk any more. */
+  get isOver(): boolean {
+    return this.store.dead || (this.closed && this.underWay === 0);
+  }
+
+  /** A later owner has taken over: it finds nothing new of ours. */
+  get isSuperseded(): boolean {
+    for (const epoch of this.logs.keys()) if (epoch > this.epoch) return true;
+    return false;
+  }
+
+  get supersededError(): ArchipelagoError {
+    return superseded(this.volume, this.epoch, Math.max(...this.logs.keys()));
   }
 
   /** A data-path operation. `land` does it; `part` does some of it. */
@@ -261,8 +299,18 @@ class SimVolumeStore implements VolumeStore {
       if (lot === 0) land();
       else if (lot === 1) part();
     };
-    store.start({ run: () => waiter.storeDone(run()), die });
+    this.later(() => waiter.storeDone(run()), die);
     return false;
+  }
+
+  /** Starts what counts as under way until it has run. */
+  later(run: () => void, die: () => void): void {
+    this.underWay++;
+    const end = (): void => {
+      this.underWay--;
+      run();
+    };
+    this.store.start({ run: end, die });
   }
 
   appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean {
@@ -362,12 +410,21 @@ class SimVolumeStore implements VolumeStore {
     const { disk } = this.store;
     const unsynced = this.log.unsynced;
     const files: SimFile[] = [];
-    if (unsynced) files.push(...disk.objects.values(), ...disk.pages.values());
-    for (const name of this.dirtyObjects.keys()) files.push(...[disk.objects.get(name)].filter((file) => file !== undefined));
+    if (unsynced) files.push(...disk.pages.values());
+    const objects = unsynced ? new Map(disk.objects) : new Map<string, SimFile>();
+    for (const name of this.dirtyObjects.keys()) {
+      const file = disk.objects.get(name);
+      if (file !== undefined) objects.set(name, file);
+    }
+    files.push(...objects.values());
     for (const name of this.dirtyPages) files.push(...[disk.pages.get(name)].filter((file) => file !== undefined));
     files.push(...this.log.segments.values());
     return this.finishSync(files, () => {
-      for (const [name] of this.dirtyObjects) if (!disk.objects.get(name)?.isDirty) this.dirtyObjects.delete(name);
+      // One that was claimed since, here or elsewhere, leads to another file.
+      for (const [name, file] of objects) if (disk.objects.get(name) === file) disk.replaced.delete(name);
+      for (const [name] of this.dirtyObjects) {
+        if (!disk.objects.get(name)?.isDirty && !disk.replaced.has(name)) this.dirtyObjects.delete(name);
+      }
       for (const name of this.dirtyPages) if (!disk.pages.get(name)?.isDirty) this.dirtyPages.delete(name);
       if (unsynced) this.log.unsynced = false;
     });
@@ -401,6 +458,7 @@ class SimVolumeStore implements VolumeStore {
 
   async close(): Promise<void> {
     this.failure ??= storeClosed('the volume store');
+    this.closed = true;
   }
 
   /** What takes over was copied: durable from the first sync on, and the logs before are gone. */
@@ -412,7 +470,9 @@ class SimVolumeStore implements VolumeStore {
   }
 
   private promise(operation: () => void, die: () => void = NOTHING): Promise<void> {
+    this.underWay++;
     return this.store.promise(() => {
+      this.underWay--;
       if (this.failure) throw this.failure;
       operation();
     }, die);
@@ -443,12 +503,7 @@ class SimObject implements WritableBlockObject {
   }
 
   read(offset: number, into: Uint8Array, waiter: StoreWaiter): boolean {
-    const land = () => {
-      const file = this.file();
-      if (file === undefined) return objectMissing(this.generation, this.index);
-      file.read(offset, into);
-      return null;
-    };
+    const land = this.onFile((file) => file.read(offset, into), false);
     if (this.volume !== null) return this.volume.submit(waiter, 'read', land, NOTHING);
     this.checkUse();
     this.store.start({ run: () => waiter.storeDone(this.store.fault('read') ?? land()), die: NOTHING });
@@ -458,7 +513,9 @@ class SimObject implements WritableBlockObject {
   create(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean {
     const make = (): SimFile => {
       const file = new SimFile();
+      file.epoch = this.writer().epoch;
       this.store.disk.objects.set(this.name, file);
+      this.volume?.descriptors.set(this.name, file);
       this.changed();
       return file;
     };
@@ -474,44 +531,103 @@ class SimObject implements WritableBlockObject {
   }
 
   write(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean {
-    const change = (by: (file: SimFile) => void) => () => {
-      const file = this.file();
-      if (file === undefined) return objectMissing(this.generation, this.index);
-      by(file);
-      this.changed();
-      return null;
-    };
-    const part = change((file) => this.store.landPartly(file, offset, data));
-    const land = change((file) => file.write(offset, data));
+    const part = this.onFile((file) => this.store.landPartly(file, offset, data), true);
+    const land = this.onFile((file) => file.write(offset, data), true);
     return this.writer().submit(waiter, 'change', land, part);
   }
 
   zero(offset: number, length: number, waiter: StoreWaiter): boolean {
-    const land = () => {
-      const file = this.file();
-      if (file === undefined) return objectMissing(this.generation, this.index);
-      file.zero(offset, length);
-      this.changed();
-      return null;
-    };
-    const part = () => {
-      const file = this.file();
-      if (file === undefined) return;
+    const land = this.onFile((file) => file.zero(offset, length), true);
+    const part = this.onFile((file) => {
       const end = Math.min(offset + length, file.length);
       for (let at = offset; at < end; at = (Math.floor(at / SECTOR) + 1) * SECTOR) {
         if (this.store.prng.chance(0.5)) file.zero(at, Math.min(end, (Math.floor(at / SECTOR) + 1) * SECTOR) - at);
       }
-      this.changed();
-    };
+    }, true);
     return this.writer().submit(waiter, 'change', land, part);
   }
 
   remove(waiter: StoreWaiter): boolean {
+    const volume = this.writer();
     const land = () => {
+      if (this.guards ? (this.file()?.epoch ?? 0) > volume.epoch : volume.isSuperseded) return volume.supersededError;
       this.store.disk.objects.delete(this.name);
+      volume.descriptors.delete(this.name);
       return null;
     };
-    return this.writer().submit(waiter, 'change', land, NOTHING);
+    return volume.submit(waiter, 'change', land, NOTHING);
+  }
+
+  claim(waiter: StoreWaiter): boolean {
+    return this.guards ? this.raise(waiter) : this.replace(waiter);
+  }
+
+  private raise(waiter: StoreWaiter): boolean {
+    const volume = this.writer();
+    const land = () => {
+      const file = this.file();
+      if (file === undefined) return objectMissing(this.generation, this.index);
+      if (file.epoch > volume.epoch) return volume.supersededError;
+      file.epoch = volume.epoch;
+      return null;
+    };
+    return volume.submit(waiter, 'cut', land, NOTHING);
+  }
+
+  /** First the copy, then, at any later time, the rename: an owner that was superseded in between finds its copy gone. */
+  private replace(waiter: StoreWaiter): boolean {
+    const volume = this.writer();
+    const { disk } = this.store;
+    const start = (): void => {
+      const from = this.file();
+      const error = volume.isSuperseded ? volume.supersededError : this.store.fault('change');
+      if (from === undefined || error !== null) {
+        waiter.storeDone(error ?? objectMissing(this.generation, this.index));
+        return;
+      }
+      const copy = from.copy();
+      copy.capture()();
+      copy.linked = from.linked;
+      const rename = (): void => {
+        if (!disk.replaced.has(this.name)) disk.replaced.set(this.name, from);
+        disk.objects.set(this.name, copy);
+        volume.descriptors.set(this.name, copy);
+        this.changed();
+      };
+      const end = (): void => {
+        const stale = volume.isSuperseded ? volume.supersededError : null;
+        if (stale === null) rename();
+        waiter.storeDone(stale);
+      };
+      volume.later(end, () => {
+        if (!volume.isSuperseded && this.store.prng.chance(0.5)) rename();
+      });
+    };
+    volume.later(start, NOTHING);
+    return false;
+  }
+
+  /** What `by` does to the file that this handle leads to: the one that was open at submission, or else the one of that name then. */
+  private onFile(by: (file: SimFile) => void, changes: boolean): () => ArchipelagoError | null {
+    const { volume } = this;
+    if (volume !== null && this.store.prng.chance(0.1)) volume.descriptors.delete(this.name);
+    const open = this.guards ? undefined : volume?.descriptors.get(this.name);
+    return () => {
+      const file = open ?? this.file();
+      if (file === undefined) return objectMissing(this.generation, this.index);
+      if (volume !== null && this.guards && changes && file.epoch > volume.epoch) return volume.supersededError;
+      if (volume !== null && !this.guards && open === undefined) {
+        if (volume.isSuperseded) return volume.supersededError;
+        volume.descriptors.set(this.name, file);
+      }
+      by(file);
+      if (changes) this.changed();
+      return null;
+    };
+  }
+
+  private get guards(): boolean {
+    return this.store.disk.fence === 'guard';
   }
 
   private file(): SimFile | undefined {

@@ -9,6 +9,8 @@
  *     volumes/<id>/<epoch>/boot                        boot id under which this log was copied from the one before
  *     volumes/<id>/<epoch>/settled                     there once the copy is durable
  *     volumes/<id>/<epoch>/unsynced                    there until what a dead owner left in the page cache is durable
+ *     volumes/<id>/<epoch>/owner                       which process took it over
+ *     volumes/<id>/<epoch>/claims/<generation>.<index> copies of objects that are to take their place
  *     volumes/<id>/<epoch>.tmp/                        a takeover that has not ended
  *
  * Indexes and segments are 8 hex digits, all other numbers 16.
@@ -27,10 +29,17 @@ export const NEW_HEADER = 'header.new';
 export const BOOT = 'boot';
 export const SETTLED = 'settled';
 export const UNSYNCED = 'unsynced';
+export const OWNER = 'owner';
+export const CLAIMS = 'claims';
 export const TEMPORARY = '.tmp';
 
 export function objectPath(directory: string, generation: number, index: number): string {
   return `${directory}/${BLOCKS}/${hex16(generation)}/${hex8(index)}`;
+}
+
+/** Within the log of the claiming owner, so that its successor can put an end to all its claims at once. */
+export function claimPath(logDirectory: string, generation: number, index: number): string {
+  return `${logDirectory}/${CLAIMS}/${hex16(generation)}.${hex8(index)}`;
 }
 
 export function pagePath(directory: string, generation: number, sequence: number): string {

@@ -9,8 +9,9 @@ import { constants, fstat, ftruncate, open, openSync, readSync, unlink } from 'n
 import { ArchipelagoError, assert, type Generation } from '../../base/index.ts';
 import { objectExists, objectMissing, refuse } from '../answers.ts';
 import type { StoreWaiter, WritableBlockObject } from '../store.ts';
+import { replaceByCopy } from './claim.ts';
 import { Descriptor, type DescriptorHolder } from './descriptors.ts';
-import { objectPath } from './layout.ts';
+import { claimPath, objectPath } from './layout.ts';
 import { type ParkedOperation, performParked } from './parked.ts';
 import { type FileStoreParts, Slowness } from './parts.ts';
 import { PAGE_MASK, Residency } from './residency.ts';
@@ -25,11 +26,17 @@ const SLOW_READ_MS = 1;
 export interface ObjectOwner {
   readonly parts: FileStoreParts;
   readonly openFlags: number;
+  /** Null for one that claims nothing. */
+  readonly logDirectory: string | null;
   /** Set once the owner may not go on; every later call is answered with it. */
   readonly failure: ArchipelagoError | null;
   /** Makes the directory that is to hold the objects of a generation. */
   prepareGeneration(generation: Generation): void;
+  /** Tells `stale-epoch` when a later owner has taken over by now. */
+  whenStillOwner(then: (error: ArchipelagoError | null) => void): void;
   created(file: ObjectFile): void;
+  /** Its name leads to a new file. */
+  claimed(file: ObjectFile): void;
   changed(file: ObjectFile): void;
   removed(file: ObjectFile): void;
   operationStarted(): void;
@@ -55,8 +62,12 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
    * that is under way beyond the range that it zeroes (test: 'zero to the end beside a large write').
    */
   private size = 0;
-  /** Closed while the file is being opened, truncated or removed; operations park meanwhile. Their number is the caller's to bound. */
+  /** Closed while the file is being opened, truncated, claimed or removed; operations park meanwhile. Their number is the caller's to bound. */
   private gated = false;
+  /** Reads and changes under way on the pool. */
+  private transfers = 0;
+  /** A claim that waits for their end. */
+  private whenQuiet: (() => void) | null = null;
   private parked: ParkedOperation[] = [];
 
   constructor(owner: ObjectOwner, generation: Generation, index: number) {
@@ -164,13 +175,48 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     this.gated = true;
     this.owner.operationStarted();
     this.detach();
-    unlink(this.path, (error) => {
-      const gone = error === null || error.code === 'ENOENT';
-      if (gone) this.owner.removed(this);
-      this.settle(waiter, gone ? null : this.failed('removing', error));
-      this.openGate();
+    this.owner.whenStillOwner((stale) => {
+      if (stale !== null) return this.finish(waiter, stale);
+      unlink(this.path, (error) => {
+        const gone = error === null || error.code === 'ENOENT';
+        if (gone) this.owner.removed(this);
+        this.finish(waiter, gone ? null : this.failed('removing', error));
+      });
     });
     return false;
+  }
+
+  claim(waiter: StoreWaiter): boolean {
+    if (this.gated || this.owner.failure !== null) return this.park('claim', 0, 0, ZEROS, waiter);
+    this.gated = true;
+    this.owner.operationStarted();
+    // What this owner has under way would else land in the file that is being replaced, behind the copy.
+    if (this.transfers === 0) void this.replace(waiter);
+    else this.whenQuiet = () => void this.replace(waiter);
+    return false;
+  }
+
+  private async replace(waiter: StoreWaiter): Promise<void> {
+    const { logDirectory } = this.owner;
+    assert(logDirectory !== null, 'what is immutable is not claimed');
+    try {
+      const { fd, sizeBytes } = await replaceByCopy(this.parts, this.path, claimPath(logDirectory, this.generation, this.index));
+      this.detach();
+      this.size = sizeBytes;
+      this.residency.clear();
+      this.descriptor = new Descriptor(fd, this.parts.log);
+      this.parts.descriptors.add(this);
+      this.owner.claimed(this);
+      this.finish(waiter, null);
+    } catch (error) {
+      // A later owner may have ended our claims, or removed our log.
+      this.owner.whenStillOwner((stale) => this.finish(waiter, stale ?? this.claimFailed(error)));
+    }
+  }
+
+  private claimFailed(error: unknown): ArchipelagoError {
+    const { code, path } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' && path === this.path ? objectMissing(this.generation, this.index) : this.failed('claiming', error);
   }
 
   /** Makes what completed writes have left durable. An object that is gone needs nothing. */
@@ -265,17 +311,25 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
 
   private begin(descriptor: Descriptor): void {
     descriptor.users++;
+    this.transfers++;
     this.owner.operationStarted();
   }
 
   private end(descriptor: Descriptor): void {
     descriptor.leave();
+    this.transfers--;
     this.owner.operationEnded();
+    const { whenQuiet } = this;
+    if (whenQuiet === null || this.transfers > 0) return;
+    this.whenQuiet = null;
+    whenQuiet();
   }
 
-  private settle(waiter: StoreWaiter, error: ArchipelagoError | null): void {
+  /** Ends what has closed the gate. */
+  private finish(waiter: StoreWaiter, error: ArchipelagoError | null): void {
     this.owner.operationEnded();
     waiter.storeDone(error);
+    this.openGate();
   }
 
   private failed(what: string, error: unknown): ArchipelagoError {
@@ -312,10 +366,16 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
           descriptor.retire();
           return this.openFailed(statError);
         }
-        this.size = stat.size;
-        this.descriptor = descriptor;
-        this.parts.descriptors.add(this);
-        this.openGate();
+        this.owner.whenStillOwner((stale) => {
+          if (stale !== null) {
+            descriptor.retire();
+            return this.openGate(stale);
+          }
+          this.size = stat.size;
+          this.descriptor = descriptor;
+          this.parts.descriptors.add(this);
+          this.openGate();
+        });
       });
     });
   }
@@ -332,7 +392,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     this.parked = [];
     for (const operation of parked) {
       const { kind, waiter } = operation;
-      if (error !== null && kind !== 'create' && kind !== 'remove') waiter.storeDone(error);
+      if (error !== null && kind !== 'create' && kind !== 'remove' && kind !== 'claim') waiter.storeDone(error);
       else if (performParked(this, operation)) waiter.storeDone(null);
       this.owner.operationEnded();
     }

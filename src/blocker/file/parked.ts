@@ -1,9 +1,9 @@
-/** Operations on an object that wait because its file is being opened, truncated or removed. */
+/** Operations on an object that wait because its file is being opened, truncated, claimed or removed. */
 import { unreachable } from '../../base/index.ts';
 import type { StoreWaiter, WritableBlockObject } from '../store.ts';
 
 export interface ParkedOperation {
-  readonly kind: 'read' | 'write' | 'create' | 'zero' | 'remove';
+  readonly kind: 'read' | 'write' | 'create' | 'zero' | 'remove' | 'claim';
   readonly offset: number;
   readonly length: number;
   readonly bytes: Uint8Array;
@@ -23,6 +23,8 @@ export function performParked(object: WritableBlockObject, { kind, offset, lengt
       return object.zero(offset, length, waiter);
     case 'remove':
       return object.remove(waiter);
+    case 'claim':
+      return object.claim(waiter);
     default:
       return unreachable(kind, 'parked operation');
   }

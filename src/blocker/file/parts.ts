@@ -2,12 +2,15 @@
 import type { Clock, Log } from '../../base/index.ts';
 import type { DescriptorCache } from './descriptors.ts';
 import type { Durability } from './durability.ts';
+import type { OwnerProcess } from './owner-process.ts';
 import type { SharedRounds } from './rounds.ts';
 
 export interface FileStoreParts {
   readonly directory: string;
   /** Names the time since this host was started: as long as that lasts, the page cache keeps what was written. */
   readonly bootId: string;
+  /** What the logs of this store's owners say of their process. */
+  readonly process: OwnerProcess;
   readonly clock: Clock;
   readonly log: Log;
   readonly durability: Durability;
@@ -17,6 +20,8 @@ export interface FileStoreParts {
   /** How many files are synced at a time, for each volume. */
   readonly syncParallelism: number;
   readonly pace: WritePace;
+  /** What the file system has been found not to do; all is taken to work at first. */
+  readonly features: { sharesExtents: boolean };
 }
 
 /**

@@ -12,10 +12,11 @@ import { type Durability, systemDurability } from './durability.ts';
 import { objectPath, pagePath, VOLUMES, volumePath } from './layout.ts';
 import type { ObjectFile, ObjectOwner } from './object-file.ts';
 import { ObjectTable } from './object-table.ts';
+import { thisProcess } from './owner-process.ts';
 import { type FileStoreParts, WritePace } from './parts.ts';
 import { SharedRounds } from './rounds.ts';
 import { prepareDirectory } from './superblock.ts';
-import { readNewestHeader, takeLogOver } from './takeover.ts';
+import { readNewestHeader, type TakenLog, takeLogOver } from './takeover.ts';
 import { FileVolumeStore, type VolumeStoreObserver } from './volume-store.ts';
 
 export interface FileStoreOptions {
@@ -38,9 +39,11 @@ export async function openFileStore(options: FileStoreOptions): Promise<BlockSto
   const { directory, clock } = options;
   const durability = options.durability ?? systemDurability;
   await prepareDirectory(directory, options.clusterId, durability);
+  const bootId = options.bootId ?? (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   return new FileStore({
     directory,
-    bootId: options.bootId ?? (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
+    bootId,
+    process: thisProcess(bootId),
     clock,
     durability,
     log: options.log ?? silentLog,
@@ -48,6 +51,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<BlockSto
     syncFileSystem: new SharedRounds(() => durability.fileSystem(directory)),
     syncParallelism: options.syncParallelism ?? 4,
     pace: new WritePace(),
+    features: { sharesExtents: true },
   });
 }
 
@@ -67,11 +71,20 @@ class FileStore implements BlockStore, VolumeStoreObserver {
   async takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
     if (this.readers.failure !== null) throw this.readers.failure;
     const taken = takeLogOver(this.parts, volume, epoch, clean);
+    const quiet = clean || this.isQuiet(volume, taken.predecessor);
     const store = new FileVolumeStore(this.parts, volume, epoch, taken, this);
     this.volumes.add(store);
     this.settling.add(store.settled);
     void store.settled.finally(() => this.settling.delete(store.settled));
-    return { store, header: taken.header, segments: taken.segments };
+    return { store, header: taken.header, segments: taken.segments, quiet };
+  }
+
+  /** Of our own owners we know when the last operation has ended; of those of another store in this process, nothing. */
+  private isQuiet(volume: VolumeId, predecessor: TakenLog['predecessor']): boolean {
+    if (predecessor === null || predecessor.isDead) return true;
+    if (predecessor.process?.store !== this.parts.process.store) return false;
+    for (const store of this.volumes) if (store.volume === volume) return false;
+    return true;
   }
 
   immutableObject(generation: Generation, index: number): BlockObject {
@@ -142,6 +155,7 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 class ImmutableObjects implements ObjectOwner {
   readonly parts: FileStoreParts;
   readonly openFlags = constants.O_RDONLY;
+  readonly logDirectory = null;
   failure: ArchipelagoError | null = null;
   private readonly table: ObjectTable;
   private underWay = 0;
@@ -165,6 +179,14 @@ class ImmutableObjects implements ObjectOwner {
     this.failure ??= storeClosed(`the store in ${this.parts.directory}`);
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
     this.table.close();
+  }
+
+  whenStillOwner(then: (error: ArchipelagoError | null) => void): void {
+    then(null);
+  }
+
+  claimed(): void {
+    assert(false, 'what is immutable is not claimed');
   }
 
   prepareGeneration(): void {

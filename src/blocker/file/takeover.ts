@@ -1,7 +1,7 @@
 /**
  * Taking a volume's log over. Nothing in a file system can be guarded against an owner that is paused and wakes up, so the log of each
  * epoch lies under names of its own: the new owner copies what it finds and never reads the old names again. What the old owner still
- * writes there is read by nobody.
+ * writes there is read by nobody. Nor can it put copies of objects in their place any more once this has returned (`claim.ts`).
  *
  * A guest waits for this, so nothing is synced in it. The copy is made durable in the background ('settled'), and whatever promises
  * durability waits for that. Until then the copy counts only under the boot in which it was made: after a power failure the next owner
@@ -10,12 +10,13 @@
  * The calls are synchronous: about twenty short ones, which would each wait behind the flushes in libuv's pool. A log is small, because
  * its owner bounds what has to be replayed.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { ArchipelagoError, type Epoch, hex16, type VolumeId } from '../../base/index.ts';
 import { superseded, volumeText } from '../answers.ts';
 import type { JournalSegment } from '../store.ts';
-import { BOOT, epochOf, HEADER, SETTLED, segmentName, segmentOf, TEMPORARY, UNSYNCED, VOLUMES, volumePath } from './layout.ts';
+import { BOOT, CLAIMS, epochOf, HEADER, OWNER, SETTLED, segmentName, segmentOf, TEMPORARY, UNSYNCED, VOLUMES, volumePath } from './layout.ts';
+import { isDead, type OwnerProcess, parseOwner } from './owner-process.ts';
 import type { FileStoreParts } from './parts.ts';
 import { forEachBounded } from './rounds.ts';
 
@@ -28,12 +29,16 @@ interface LogContent {
 
 export interface TakenLog extends LogContent {
   readonly logDirectory: string;
+  /** Whose log it was; null when there is none, or it does not say so. */
+  readonly predecessor: { readonly process: OwnerProcess | null; readonly isDead: boolean } | null;
   /** Makes the copy durable, then removes what came before it. To be called once. */
   settle(): Promise<void>;
 }
 
 /** How often a log is read again because its owner, which should be dead, is replacing the header meanwhile. */
 const READ_ATTEMPTS = 8;
+/** How often a directory of copies is emptied again because a former owner still makes some. */
+const EMPTYING_ATTEMPTS = 64;
 
 export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoch, clean: boolean): TakenLog {
   const directory = volumePath(parts.directory, volume);
@@ -46,16 +51,45 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
     let content: LogContent = source === null ? { header: null, segments: [], unsynced: false } : readLog(source.path);
     // What was left in the page cache under an earlier boot is durable or gone.
     content = { ...content, unsynced: source?.isOfThisBoot === true && (content.unsynced || !clean) };
+    const predecessor = source && predecessorOf(parts, source);
     // Under our own epoch we took it over before, and died before we could say so.
     if (source?.path !== logDirectory) placeLog(parts, logDirectory, content);
-    refuseStale(readdirSync(directory), volume, epoch);
+    else setUp(parts, logDirectory);
+    const namesNow = readdirSync(directory);
+    refuseStale(namesNow, volume, epoch);
+    // From here on the owners before find our log. One that is about to place its own finds it as well, and gives up.
+    for (const name of namesNow) if ((epochOf(name) ?? epoch) < epoch) endClaims(`${directory}/${name}/${CLAIMS}`);
     const leftovers = names.filter((name) => isLeftover(name, epoch)).map((name) => `${directory}/${name}`);
-    return { ...content, logDirectory, settle: () => settle(parts, directory, logDirectory, leftovers) };
+    return { ...content, logDirectory, predecessor, settle: () => settle(parts, directory, logDirectory, leftovers) };
   } catch (error) {
     // A later owner may have removed what we were reading.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuseStale(readdirSync(directory), volume, epoch);
     throw ArchipelagoError.from(error, `taking over ${volumeText(volume)} in ${directory}`);
   }
+}
+
+function predecessorOf(parts: FileStoreParts, source: { path: string; isOfThisBoot: boolean }): TakenLog['predecessor'] {
+  const owner = parseOwner(readOrNull(`${source.path}/${OWNER}`)?.toString() ?? null);
+  return { process: owner, isDead: !source.isOfThisBoot || (owner !== null && isDead(owner, parts.process)) };
+}
+
+/**
+ * Removes the copies that a former owner was about to put in the place of objects, and their directory, so that there can be no more. Each
+ * step is one of the file system's own, so a rename by that owner comes before or fails.
+ */
+function endClaims(directory: string): void {
+  for (let attempt = 0; attempt < EMPTYING_ATTEMPTS; attempt++) {
+    try {
+      for (const name of readdirSync(directory)) rmSync(`${directory}/${name}`, { force: true });
+      rmdirSync(directory);
+      return;
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code === 'ENOENT') return;
+      if (code !== 'ENOTEMPTY') throw error;
+    }
+  }
+  throw new ArchipelagoError('unavailable', `${directory} does not become empty: a former owner still claims objects`);
 }
 
 /** The header of the newest log that counts; null when there is none. */
@@ -72,8 +106,8 @@ export function readNewestHeader(parts: FileStoreParts, volume: VolumeId): Uint8
 }
 
 function refuseStale(names: readonly string[], volume: VolumeId, epoch: Epoch): void {
-  const newest = names.reduce((highest, name) => Math.max(highest, epochOf(name) ?? 0), 0);
-  if (newest > epoch) throw superseded(volume, epoch, newest);
+  const refusal = successor(names, volume, epoch);
+  if (refusal !== null) throw refusal;
 }
 
 /** The newest log that is settled, or was written under this boot; null when there is none. */
@@ -130,7 +164,20 @@ function placeLog(parts: FileStoreParts, place: string, content: LogContent): vo
   if (content.header !== null) writeFileSync(`${temporary}/${HEADER}`, content.header, { mode: 0o600 });
   for (const { number, bytes } of content.segments) writeFileSync(`${temporary}/${segmentName(number)}`, bytes, { mode: 0o600 });
   if (content.unsynced) writeFileSync(`${temporary}/${UNSYNCED}`, '', { mode: 0o600 });
+  setUp(parts, temporary);
   renameSync(temporary, place);
+}
+
+/** What belongs to this owner alone. */
+function setUp(parts: FileStoreParts, logDirectory: string): void {
+  writeFileSync(`${logDirectory}/${OWNER}`, JSON.stringify(parts.process), { mode: 0o600 });
+  mkdirSync(`${logDirectory}/${CLAIMS}`, { recursive: true, mode: 0o700 });
+}
+
+/** Says whether an owner with a later epoch than ours has taken over; null when none has. A volume that was removed has no owner at all. */
+export function successor(names: readonly string[], volume: VolumeId, epoch: Epoch): ArchipelagoError | null {
+  const newest = names.reduce((highest, name) => Math.max(highest, epochOf(name) ?? 0), 0);
+  return newest > epoch ? superseded(volume, epoch, newest) : null;
 }
 
 /** First the content, then the word that it is complete, then the way to it, and only then the removal of what it replaces. */

@@ -1,5 +1,5 @@
 /** What the owner of a volume does in a directory: its objects, its pages, and its log under one epoch. */
-import { constants, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, mkdirSync, readdir, rmSync, writeFileSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ArchipelagoError, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
@@ -7,17 +7,17 @@ import { storeClosed, volumeText } from '../answers.ts';
 import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
 import { writeDurably } from './durability.ts';
 import { Journal, type JournalOwner } from './journal.ts';
-import { BLOCKS, HEADER, NEW_HEADER, PAGES, pagePath, UNSYNCED } from './layout.ts';
+import { BLOCKS, HEADER, NEW_HEADER, PAGES, pagePath, UNSYNCED, volumePath } from './layout.ts';
 import type { ObjectFile, ObjectOwner } from './object-file.ts';
 import { ObjectTable } from './object-table.ts';
 import type { FileStoreParts } from './parts.ts';
 import { PendingSync, syncPending } from './pending-sync.ts';
 import { SharedRounds } from './rounds.ts';
-import type { TakenLog } from './takeover.ts';
+import { successor, type TakenLog } from './takeover.ts';
 
 /** The store that a volume store belongs to. */
 export interface VolumeStoreObserver {
-  /** It is gone for readers as well. */
+  /** It is gone for readers as well, or its name leads to another file. */
   objectRemoved(name: ObjectName): void;
   closed(volume: FileVolumeStore): void;
 }
@@ -222,6 +222,28 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   prepareGeneration(generation: Generation): void {
     mkdirSync(`${this.parts.directory}/${BLOCKS}/${hex16(generation)}`, { recursive: true, mode: 0o700 });
+  }
+
+  /**
+   * Looks for a later owner's log. Asked after each opening by name: one that a later owner has claimed is not ours to change, and that
+   * owner's log was there before. Only opening costs this, not each operation.
+   */
+  whenStillOwner(then: (error: ArchipelagoError | null) => void): void {
+    readdir(volumePath(this.parts.directory, this.volume), (error, names) => {
+      const refusal = error === null ? successor(names, this.volume, this.epoch) : this.logError(error, 'looking for a later owner');
+      if (refusal?.code === 'stale-epoch') this.failure ??= refusal;
+      then(refusal);
+    });
+  }
+
+  /** The name leads to another file, which is durable; the entry is not. */
+  claimed(file: ObjectFile): void {
+    this.created(file);
+    // A sync under way may make the new file durable in place of the one that it was asked for: then it has to cover the entry too.
+    this.syncing?.addGeneration(`${this.parts.directory}/${BLOCKS}`, file.generation);
+    // So that a handover tells of it: until the entry is durable, a power failure may bring the former file back.
+    if (!file.dirty) this.changed(file);
+    this.observer.objectRemoved(file);
   }
 
   created(file: ObjectFile): void {
