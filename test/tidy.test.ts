@@ -12,9 +12,10 @@ const MAX_LINES = 500;
 
 type Permission = 'time' | 'timers' | 'turns' | 'randomness';
 
-/** The only files of src that may ask for the time, set timers, wait for the next turn or draw randomness by themselves, each with the reason. */
+/** The only files of src and the simulator that may ask for the time, set timers, wait for the next turn or draw randomness by themselves, each with the reason. */
 const SHELLS: Readonly<Record<string, { readonly may: readonly Permission[]; readonly because: string }>> = {
   'src/node/clock.ts': { may: ['time', 'timers'], because: 'the real clock, which all others are handed' },
+  'chaos/sim/turns.ts': { may: ['turns'], because: 'gives each simulated event a turn of its own; no decision hangs on when that is' },
   'src/net/outbox.ts': { may: ['turns'], because: 'gathers the frames of one turn into one write; no decision hangs on when that is' },
 };
 

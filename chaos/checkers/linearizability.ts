@@ -18,6 +18,8 @@ export interface Operation {
 
 /** Visited states before the search gives up; then the history is too large for the check, which is a mistake of the scenario. */
 const MAX_STATES = 2_000_000;
+/** Operations between the first that is not placed and the last that is, up to which a state is one number. */
+const WINDOW = 20;
 
 export function checkLinearizable(history: readonly Operation[]): void {
   const byKey = new Map<string, Operation[]>();
@@ -38,9 +40,13 @@ export function isLinearizable(history: readonly Operation[]): boolean {
   const operations = history
     .filter(({ kind, return: end, value }) => kind === 'read' || end !== Number.POSITIVE_INFINITY || seen.has(value))
     .sort((a, b) => a.call - b.call);
-  const visited = new Set<string>();
+  const visited = new Set<number | string>();
+  // Values by number, so that a state can be one.
+  const numbers = new Map<string | undefined, number>();
+  for (const { value } of operations) if (!numbers.has(value)) numbers.set(value, numbers.size);
   let states = 0;
   const done = new Uint8Array(operations.length);
+  let highest = -1;
 
   /** `first` is the first operation that is not placed. */
   function search(first: number, value: string | undefined): boolean {
@@ -60,16 +66,29 @@ export function isLinearizable(history: readonly Operation[]): boolean {
       if (operation.call > earliestReturn) continue;
       if (operation.kind === 'read' && operation.value !== value) continue;
       done[at] = 1;
+      const before = highest;
+      highest = Math.max(highest, at);
       const next = operation.kind === 'write' ? operation.value : value;
-      const state = `${next}|${first}|${done.subarray(first).join('')}`;
+      const state = stateOf(first, next);
       if (!visited.has(state)) {
         if (++states > MAX_STATES) throw new Error('a history too large to check');
         visited.add(state);
         if (search(first, next)) return true;
       }
       done[at] = 0;
+      highest = before;
     }
     return false;
+  }
+
+  /** The value, and what is placed: all before `first`, nothing behind `highest`, and between the two as `done` says. */
+  function stateOf(first: number, value: string | undefined): number | string {
+    const place = first * numbers.size + (numbers.get(value) as number);
+    if (highest - first >= WINDOW || place >= 2 ** (52 - WINDOW)) return `${place}|${done.subarray(first, highest + 1).join('')}`;
+    let placed = 0;
+    for (let at = first; at <= highest; at++) placed = placed * 2 + (done[at] as number);
+    // A one in front tells windows of different lengths apart.
+    return place * 2 ** (WINDOW + 1) + 2 ** (highest + 1 - first) + placed;
   }
 
   return search(0, undefined);

@@ -2,22 +2,32 @@
  * Verifies that a member's commit index never falls within one life of its process, and that the terms it leads never fall, across
  * restarts too. A term that it told nobody may be forgotten in a crash, so other terms are not compared.
  */
+import type { CoreState } from '../../src/raft/core/state.ts';
 import { type Checker, type Observed, Violation } from './checker.ts';
+
+interface Seen {
+  /** Of which life. */
+  state: CoreState;
+  committed: number;
+  ledTerm: number;
+}
 
 export class Monotonic implements Checker {
   readonly name = 'monotonic';
-  private readonly terms = new Map<string, number>();
-  /** By the member's state object, of which each life has its own. */
-  private readonly commits = new WeakMap<object, number>();
+  private readonly seen = new Map<string, Seen>();
 
   afterEvent({ id, state }: Observed): void {
-    const commit = this.commits.get(state) ?? 0;
-    if (state.log.committed < commit) throw new Violation(this.name, `the commit index of ${id} falls from ${commit} to ${state.log.committed}`);
-    this.commits.set(state, state.log.committed);
-    if (state.role === 'leader') {
-      const term = this.terms.get(id) ?? 0;
-      if (state.term < term) throw new Violation(this.name, `${id} leads term ${state.term} after term ${term}`);
-      this.terms.set(id, state.term);
+    const { committed } = state.log;
+    const seen = this.seen.get(id);
+    if (seen === undefined) {
+      this.seen.set(id, { state, committed, ledTerm: 0 });
+      return;
     }
+    if (seen.state !== state) seen.state = state;
+    else if (committed < seen.committed) throw new Violation(this.name, `the commit index of ${id} falls from ${seen.committed} to ${committed}`);
+    seen.committed = committed;
+    if (state.role !== 'leader') return;
+    if (state.term < seen.ledTerm) throw new Violation(this.name, `${id} leads term ${state.term} after term ${seen.ledTerm}`);
+    seen.ledTerm = state.term;
   }
 }

@@ -1,16 +1,16 @@
 /** A simulated machine: it can crash, pause, and has a clock that runs a little fast or slow. */
 import type { Clock, Timer } from '../../src/base/index.ts';
-import type { Scheduler } from './scheduler.ts';
+import { type Scheduler, Task } from './scheduler.ts';
 
 export class Host {
   readonly id: string;
-  private readonly scheduler: Scheduler;
+  readonly scheduler: Scheduler;
   /** How fast its clock runs: 1.1 gains six minutes an hour. */
   private readonly clockRate: number;
-  /** Called with every event of the process. */
-  private readonly touched: () => void;
+  /** Called before every event of the process. */
+  readonly touched: () => void;
   /** Counts the lives of its process; what an earlier life began comes to nothing. */
-  private life = 0;
+  life = 0;
   private pausedUntilMs = 0;
 
   constructor(id: string, scheduler: Scheduler, clockRate: number, touched: () => void) {
@@ -22,6 +22,10 @@ export class Host {
 
   get isPaused(): boolean {
     return this.scheduler.nowMs < this.pausedUntilMs;
+  }
+
+  get pauseLeftMs(): number {
+    return this.pausedUntilMs - this.scheduler.nowMs;
   }
 
   /** Ends the current life. */
@@ -42,22 +46,9 @@ export class Host {
 
   /** Runs something in this life of the process, after a delay of real time and any pause. */
   in(delayMs: number, run: () => void): Timer {
-    let cancelled = false;
-    const alive = this.lifeline();
-    const attempt = () => {
-      if (cancelled || !alive()) return;
-      if (this.isPaused) this.scheduler.in(this.pausedUntilMs - this.scheduler.nowMs, attempt);
-      else {
-        this.touched();
-        run();
-      }
-    };
-    this.scheduler.in(delayMs, attempt);
-    return {
-      cancel: () => {
-        cancelled = true;
-      },
-    };
+    const task = new LifeTask(this, run);
+    this.scheduler.add(delayMs, task);
+    return task;
   }
 
   readonly clock: Clock = {
@@ -65,4 +56,33 @@ export class Host {
     wallMs: () => this.scheduler.nowMs * this.clockRate,
     setTimer: (delayMs, callback) => this.in(delayMs / this.clockRate, callback),
   };
+}
+
+class LifeTask extends Task implements Timer {
+  private readonly host: Host;
+  private readonly life: number;
+  private readonly callback: () => void;
+  private cancelled = false;
+
+  constructor(host: Host, callback: () => void) {
+    super();
+    this.host = host;
+    this.life = host.life;
+    this.callback = callback;
+  }
+
+  run(): void {
+    const { host } = this;
+    if (this.cancelled || host.life !== this.life) return;
+    if (host.isPaused) {
+      host.scheduler.add(host.pauseLeftMs, this);
+      return;
+    }
+    host.touched();
+    this.callback();
+  }
+
+  cancel(): void {
+    this.cancelled = true;
+  }
 }

@@ -1,6 +1,9 @@
-/** A seeded network: delay, loss, duplication, reordering, and links that are slow, or cut, one way or both. */
+/**
+ * A seeded network: delay, loss, duplication, reordering, links that are slow, or cut, one way or both, and messages of one kind that are
+ * held back, lost, or heard again much later.
+ */
 import type { Prng } from '../../src/base/index.ts';
-import type { Scheduler } from './scheduler.ts';
+import { type Scheduler, Task } from './scheduler.ts';
 
 export interface NetworkConditions {
   /** Chances for each frame. */
@@ -11,24 +14,66 @@ export interface NetworkConditions {
   delayMs: number;
 }
 
+/** Trouble for the frames of one kind only. */
+export interface KindTrouble {
+  readonly does: 'delay' | 'lose' | 'echo';
+  readonly chance: number;
+  readonly delayMs: number;
+}
+
 export interface NetworkCounts {
   delivered: number;
   lost: number;
   duplicated: number;
   straggled: number;
   cut: number;
+  /** By trouble for their kind. */
+  heldBack: number;
+  echoed: number;
 }
 
 const STRAGGLE_MS = 4_000;
 
+class Link {
+  readonly from: string;
+  readonly to: string;
+  isCut = false;
+  slowMs = 0;
+
+  constructor(from: string, to: string) {
+    this.from = from;
+    this.to = to;
+  }
+}
+
+class Passage extends Task {
+  private readonly network: Network;
+  private readonly link: Link;
+  private readonly frame: Uint8Array;
+
+  constructor(network: Network, link: Link, frame: Uint8Array) {
+    super();
+    this.network = network;
+    this.link = link;
+    this.frame = frame;
+  }
+
+  run(): void {
+    const { link, network } = this;
+    if (link.isCut) network.counts.cut++;
+    else network.deliver(link.from, link.to, this.frame);
+  }
+}
+
 export class Network {
-  readonly counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, straggled: 0, cut: 0 };
+  readonly counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, straggled: 0, cut: 0, heldBack: 0, echoed: 0 };
+  readonly deliver: (from: string, to: string, frame: Uint8Array) => void;
   conditions: NetworkConditions = CALM;
-  private readonly cut = new Set<string>();
-  private readonly slow = new Map<string, number>();
+  /** By the kind of frame. */
+  readonly troubles = new Map<string, KindTrouble>();
+  private readonly links = new Map<string, Map<string, Link>>();
   private readonly scheduler: Scheduler;
   private readonly random: Prng;
-  private readonly deliver: (from: string, to: string, frame: Uint8Array) => void;
 
   constructor(scheduler: Scheduler, random: Prng, deliver: (from: string, to: string, frame: Uint8Array) => void) {
     this.scheduler = scheduler;
@@ -36,47 +81,78 @@ export class Network {
     this.deliver = deliver;
   }
 
-  send(from: string, to: string, frame: Uint8Array): void {
+  /** `kind` is what troubles go by. */
+  send(from: string, to: string, frame: Uint8Array, kind: string): void {
     const { random, conditions, counts } = this;
-    if (random.chance(conditions.loss)) {
+    if (conditions.loss > 0 && random.chance(conditions.loss)) {
       counts.lost++;
       return;
     }
-    this.dispatch(from, to, frame);
-    if (!random.chance(conditions.duplication)) return;
+    let extraMs = 0;
+    const trouble = this.troubles.size === 0 ? undefined : this.troubles.get(kind);
+    if (trouble !== undefined && random.chance(trouble.chance)) {
+      if (trouble.does === 'lose') {
+        counts.lost++;
+        return;
+      }
+      const laterMs = trouble.delayMs * random.unit();
+      if (trouble.does === 'delay') {
+        counts.heldBack++;
+        extraMs = laterMs;
+      } else {
+        counts.echoed++;
+        this.dispatch(from, to, frame, laterMs);
+      }
+    }
+    this.dispatch(from, to, frame, extraMs);
+    if (conditions.duplication === 0 || !random.chance(conditions.duplication)) return;
     counts.duplicated++;
-    this.dispatch(from, to, frame);
+    this.dispatch(from, to, frame, 0);
   }
 
   /** Cuts the link in that direction only. */
   cutLink(from: string, to: string): void {
-    this.cut.add(`${from}>${to}`);
+    this.link(from, to).isCut = true;
   }
 
   /** Adds to the delay of that direction. */
   slowLink(from: string, to: string, delayMs: number): void {
-    this.slow.set(`${from}>${to}`, delayMs);
+    this.link(from, to).slowMs = delayMs;
   }
 
+  /** Makes links whole again. */
   heal(): void {
-    this.cut.clear();
-    this.slow.clear();
+    for (const links of this.links.values()) {
+      for (const link of links.values()) {
+        link.isCut = false;
+        link.slowMs = 0;
+      }
+    }
   }
 
-  private dispatch(from: string, to: string, frame: Uint8Array): void {
+  private dispatch(from: string, to: string, frame: Uint8Array, extraMs: number): void {
     const { random, conditions, counts } = this;
-    let delayMs = conditions.delayMs * (0.1 + random.unit()) + (this.slow.get(`${from}>${to}`) ?? 0);
-    if (random.chance(conditions.straggling)) {
+    const link = this.link(from, to);
+    let delayMs = conditions.delayMs * (0.1 + random.unit()) + link.slowMs + extraMs;
+    if (conditions.straggling > 0 && random.chance(conditions.straggling)) {
       counts.straggled++;
       delayMs += random.unit() * STRAGGLE_MS;
     }
-    this.scheduler.in(delayMs, () => {
-      if (this.cut.has(`${from}>${to}`)) {
-        counts.cut++;
-        return;
-      }
-      this.deliver(from, to, frame);
-    });
+    this.scheduler.add(delayMs, new Passage(this, link, frame));
+  }
+
+  private link(from: string, to: string): Link {
+    let links = this.links.get(from);
+    if (links === undefined) {
+      links = new Map();
+      this.links.set(from, links);
+    }
+    let link = links.get(to);
+    if (link === undefined) {
+      link = new Link(from, to);
+      links.set(to, link);
+    }
+    return link;
   }
 }
 

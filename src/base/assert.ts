@@ -11,6 +11,11 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionFailure(message);
 }
 
+/** For paths that are taken so often that words for a failure must not be put together each time: `if (!invariant) broken(...)`. */
+export function broken(message: string): never {
+  throw new AssertionFailure(message);
+}
+
 /** Marks a branch that the types say cannot be reached. */
 export function unreachable(value: never, what: string): never {
   throw new AssertionFailure(`unexpected ${what}: ${String(value)}`);

@@ -2,7 +2,7 @@
  * Branded identifiers. On disk and on the wire each of them is 64 bits wide; in memory they are numbers, because they come
  * from counters that start at one and 2^53 steps are never used up. `assertCounter` guards each place where one is read.
  */
-import { assert } from './assert.ts';
+import { broken } from './assert.ts';
 
 declare const brand: unique symbol;
 type Branded<Name extends string> = number & { readonly [brand]: Name };
@@ -20,5 +20,5 @@ export type BlockIndex = Branded<'BlockIndex'>;
 
 /** Asserts that a value read from disk or wire is a counter that memory holds exactly. */
 export function assertCounter(value: number, what: string): void {
-  assert(Number.isSafeInteger(value) && value >= 0, `${what} is not a counter: ${value}`);
+  if (!(Number.isSafeInteger(value) && value >= 0)) broken(`${what} is not a counter: ${value}`);
 }

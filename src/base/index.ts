@@ -1,4 +1,4 @@
-export { AssertionFailure, assert, unreachable } from './assert.ts';
+export { AssertionFailure, assert, broken, unreachable } from './assert.ts';
 export { concatBytes, crc32, hex16, isZero, readCounter, viewOf, writeCounter } from './bytes.ts';
 export type { Clock, Timer } from './clock.ts';
 export { ArchipelagoError, ERROR_CODES, type ErrorBody, type ErrorCode } from './errors.ts';

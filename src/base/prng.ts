@@ -1,5 +1,5 @@
 /** A seeded pseudo-random generator (sfc32, Chris Doty-Humphrey, PractRand), so that every run can be replayed from its seed. */
-import { assert } from './assert.ts';
+import { assert, broken } from './assert.ts';
 
 export class Prng {
   private a: number;
@@ -28,7 +28,7 @@ export class Prng {
 
   /** Uniform over 0 … `bound` - 1, for a bound of at most 2^32. */
   below(bound: number): number {
-    assert(bound > 0 && bound <= 0x1_0000_0000, `bound out of range: ${bound}`);
+    if (!(bound > 0 && bound <= 0x1_0000_0000)) broken(`bound out of range: ${bound}`);
     return Math.floor((this.next32() / 0x1_0000_0000) * bound);
   }
 

@@ -2,47 +2,44 @@
  * Frames between members: protobuf, so that fields can be added. A frame of an unknown version, or with numbers that cannot be, is refused
  * as a whole.
  *
- * Version 1: the messages below.
+ * Version 1:
+ *
+ *   syntax = "proto3";
+ *   message Entry {
+ *     uint64 index = 1; uint64 term = 2; uint32 kind = 3; bytes data = 4;
+ *     string clientId = 5; uint64 session = 6; uint64 sequence = 7; uint64 acknowledged = 8;
+ *   }
+ *   message Configuration {
+ *     repeated string voters = 1; repeated string outgoing = 2; repeated string learners = 3; repeated string learnersNext = 4;
+ *   }
+ *   message Snapshot { uint64 index = 1; uint64 term = 2; Configuration configuration = 3; }
+ *   // One for all types: a field that a type does not have is absent.
+ *   message Raft {
+ *     uint32 type = 1; uint64 term = 2;
+ *     uint64 lastIndex = 3; uint64 lastTerm = 4; bool force = 5; bool granted = 6;
+ *     uint64 previousIndex = 7; uint64 previousTerm = 8; repeated Entry entries = 9; uint64 commit = 10;
+ *     bool rejected = 11; uint64 index = 12; uint64 hintIndex = 13; uint64 hintTerm = 14;
+ *     uint64 round = 15; uint64 context = 16; bool refused = 17; string target = 18;
+ *   }
+ *   message StateEntry { string key = 1; bytes value = 2; }
+ *   // Part of a snapshot. Chunks count from 0 within a transfer; the last one carries the digest of the whole.
+ *   message Chunk {
+ *     uint64 transfer = 1; uint64 term = 2; Snapshot snapshot = 3; uint64 sequence = 4; repeated StateEntry entries = 5;
+ *     bool last = 6; uint64 count = 7; uint32 sum = 8;
+ *   }
+ *   // 'next' is the chunk that the receiver waits for; with 'restart' it has none of this transfer.
+ *   message ChunkReply { uint64 transfer = 1; uint64 next = 2; bool restart = 3; }
+ *   message Frame {
+ *     uint32 version = 1; string from = 2; string to = 3;
+ *     oneof body { Raft raft = 4; Chunk chunk = 5; ChunkReply chunkReply = 6; }
+ *   }
  */
-import protobuf from 'protobufjs';
 import { ArchipelagoError, assertCounter } from '../base/index.ts';
 import type { Configuration, Entry, EntryKind, LogIndex, Message, ProposalEntry, SnapshotMeta, Term } from './core/types.ts';
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts';
 import type { StateEntry } from './storage/storage.ts';
 
 const WIRE_VERSION = 1;
-
-const SCHEMA = `
-syntax = "proto3";
-message Entry {
-  uint64 index = 1; uint64 term = 2; uint32 kind = 3; bytes data = 4;
-  string clientId = 5; uint64 session = 6; uint64 sequence = 7; uint64 acknowledged = 8;
-}
-message Configuration {
-  repeated string voters = 1; repeated string outgoing = 2; repeated string learners = 3; repeated string learnersNext = 4;
-}
-message Snapshot { uint64 index = 1; uint64 term = 2; Configuration configuration = 3; }
-// One for all types: a field that a type does not have is absent.
-message Raft {
-  uint32 type = 1; uint64 term = 2;
-  uint64 lastIndex = 3; uint64 lastTerm = 4; bool force = 5; bool granted = 6;
-  uint64 previousIndex = 7; uint64 previousTerm = 8; repeated Entry entries = 9; uint64 commit = 10;
-  bool rejected = 11; uint64 index = 12; uint64 hintIndex = 13; uint64 hintTerm = 14;
-  uint64 round = 15; uint64 context = 16; bool refused = 17; string target = 18;
-}
-message StateEntry { string key = 1; bytes value = 2; }
-// Part of a snapshot. Chunks count from 0 within a transfer; the last one carries the digest of the whole.
-message Chunk {
-  uint64 transfer = 1; uint64 term = 2; Snapshot snapshot = 3; uint64 sequence = 4; repeated StateEntry entries = 5;
-  bool last = 6; uint64 count = 7; uint32 sum = 8;
-}
-// 'next' is the chunk that the receiver waits for; with 'restart' it has none of this transfer.
-message ChunkReply { uint64 transfer = 1; uint64 next = 2; bool restart = 3; }
-message Frame {
-  uint32 version = 1; string from = 2; string to = 3;
-  oneof body { Raft raft = 4; Chunk chunk = 5; ChunkReply chunkReply = 6; }
-}`;
-
-const FrameType = protobuf.parse(SCHEMA, { keepCase: true }).root.lookupType('Frame');
 
 /** Position is the number on the wire; never reorder. */
 const MESSAGE_TYPES: readonly (Message['type'] | null)[] = [
@@ -62,6 +59,7 @@ const MESSAGE_TYPES: readonly (Message['type'] | null)[] = [
   'transferLeader',
 ];
 const ENTRY_KINDS: readonly (EntryKind | null)[] = [null, 'command', 'noop', 'configuration'];
+const NO_DATA = new Uint8Array(0);
 
 export interface Chunk {
   readonly transfer: number;
@@ -85,180 +83,301 @@ export interface ChunkReply {
 export type FrameBody = { readonly raft: Message } | { readonly chunk: Chunk } | { readonly chunkReply: ChunkReply };
 export type Frame = { readonly from: string; readonly to: string } & FrameBody;
 
+/** One is enough: it is emptied before anyone else writes. */
+const writer = new ProtobufWriter();
+
 export function encodeFrame(from: string, to: string, body: FrameBody): Uint8Array {
-  const frame = { version: WIRE_VERSION, from, to, ...('raft' in body ? { raft: toWire(body.raft) } : body) };
-  return FrameType.encode(frame as Record<string, unknown>).finish();
+  writer.counter(1, WIRE_VERSION);
+  writer.text(2, from);
+  writer.text(3, to);
+  if ('raft' in body) writeMessage(body.raft);
+  else if ('chunk' in body) writeChunk(body.chunk);
+  else {
+    const start = writer.begin(6);
+    writer.counter(1, body.chunkReply.transfer);
+    writer.counter(2, body.chunkReply.next);
+    writer.flag(3, body.chunkReply.restart);
+    writer.end(start);
+  }
+  return writer.take();
 }
 
 /** Throws `unsupported-version` or `invalid-argument`. */
 export function decodeFrame(bytes: Uint8Array): Frame {
-  let frame: WireFrame;
-  try {
-    frame = FrameType.decode(bytes) as unknown as WireFrame;
-  } catch (error) {
-    throw unreadable(error);
+  const reader = new ProtobufReader(bytes);
+  let version = 0;
+  let from = '';
+  let to = '';
+  let body: FrameBody | null = null;
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) version = checkVersion(reader.counter());
+    else if (field === 2) from = reader.name();
+    else if (field === 3) to = reader.name();
+    else if (field === 4) body = { raft: readMessage(reader, from, to) };
+    else if (field === 5) body = { chunk: readChunk(reader) };
+    else if (field === 6) body = { chunkReply: readChunkReply(reader) };
+    else reader.skip();
   }
-  if (frame.version !== WIRE_VERSION) throw new ArchipelagoError('unsupported-version', `a Raft frame of version ${frame.version}`);
-  const { from, to } = frame;
-  if (frame.raft != null) return { from, to, raft: fromWire(from, to, frame.raft) };
-  if (frame.chunk != null) return { from, to, chunk: chunkFromWire(frame.chunk) };
-  if (frame.chunkReply != null) {
-    const { transfer, next, restart } = frame.chunkReply;
-    return { from, to, chunkReply: { transfer: counter(transfer), next: counter(next), restart } };
-  }
-  throw new ArchipelagoError('invalid-argument', 'an empty Raft frame');
+  checkVersion(version);
+  if (body === null) throw new ArchipelagoError('invalid-argument', 'an empty Raft frame');
+  return { from, to, ...body };
 }
 
-/** protobufjs reads 64-bit numbers as these where the package `long` is there. */
-type WireCounter = number | { toNumber(): number };
-type WireEntry = { [Field in 'index' | 'term' | 'session' | 'sequence' | 'acknowledged']: WireCounter } & {
-  kind: number;
-  data: Uint8Array;
-  clientId: string;
-};
-interface WireSnapshot {
-  index: WireCounter;
-  term: WireCounter;
-  configuration: Configuration | null;
-}
-type WireRaft = { [Field in CounterField]: WireCounter } & {
-  type: number;
-  force: boolean;
-  granted: boolean;
-  rejected: boolean;
-  refused: boolean;
-  entries: WireEntry[];
-  target: string;
-};
-type CounterField =
-  | 'term'
-  | 'lastIndex'
-  | 'lastTerm'
-  | 'previousIndex'
-  | 'previousTerm'
-  | 'commit'
-  | 'index'
-  | 'hintIndex'
-  | 'hintTerm'
-  | 'round'
-  | 'context';
-interface WireFrame {
-  version: number;
-  from: string;
-  to: string;
-  raft?: WireRaft | null;
-  chunk?:
-    | (Omit<Chunk, 'snapshot' | 'transfer' | 'term' | 'sequence' | 'count'> & { snapshot: WireSnapshot | null } & {
-        [Field in 'transfer' | 'term' | 'sequence' | 'count']: WireCounter;
-      })
-    | null;
-  chunkReply?: { transfer: WireCounter; next: WireCounter; restart: boolean } | null;
+function checkVersion(version: number): number {
+  if (version !== WIRE_VERSION) throw new ArchipelagoError('unsupported-version', `a Raft frame of version ${version}`);
+  return version;
 }
 
-function toWire(message: Message): object {
+function writeMessage(message: Message): void {
   const type = MESSAGE_TYPES.indexOf(message.type);
   if (type < 0) throw new ArchipelagoError('internal', `${message.type} does not go over the wire`);
-  if (message.type === 'append' || message.type === 'propose')
-    return { ...message, type, entries: (message.entries as readonly ProposalEntry[]).map(entryToWire) };
-  return { ...message, type };
+  const start = writer.begin(4);
+  writer.counter(1, type);
+  writer.counter(2, counter(message.term));
+  switch (message.type) {
+    case 'preVote':
+    case 'vote':
+      writer.counter(3, counter(message.lastIndex));
+      writer.counter(4, counter(message.lastTerm));
+      writer.flag(5, message.force);
+      break;
+    case 'preVoteReply':
+    case 'voteReply':
+      writer.flag(6, message.granted);
+      break;
+    case 'append':
+      writer.counter(7, counter(message.previousIndex));
+      writer.counter(8, counter(message.previousTerm));
+      for (const entry of message.entries) writeEntry(entry, entry.index, entry.term);
+      writer.counter(10, counter(message.commit));
+      break;
+    case 'appendReply':
+      writer.flag(11, message.rejected);
+      writer.counter(12, counter(message.index));
+      writer.counter(13, counter(message.hintIndex));
+      writer.counter(14, counter(message.hintTerm));
+      break;
+    case 'heartbeat':
+      writer.counter(10, counter(message.commit));
+      writer.counter(15, counter(message.round));
+      break;
+    case 'heartbeatReply':
+      writer.counter(15, counter(message.round));
+      break;
+    case 'propose':
+      for (const entry of message.entries) writeEntry(entry, 0, 0);
+      break;
+    case 'readIndex':
+      writer.counter(16, counter(message.context));
+      break;
+    case 'readIndexReply':
+      writer.counter(12, counter(message.index));
+      writer.counter(16, counter(message.context));
+      writer.flag(17, message.refused);
+      break;
+    case 'transferLeader':
+      writer.text(18, message.target);
+      break;
+    default:
+  }
+  writer.end(start);
 }
 
-function entryToWire(entry: ProposalEntry): object {
-  return { ...entry, kind: ENTRY_KINDS.indexOf(entry.kind) };
+function writeEntry(entry: ProposalEntry, index: number, term: number): void {
+  const start = writer.begin(9);
+  writer.counter(1, counter(index));
+  writer.counter(2, counter(term));
+  writer.counter(3, ENTRY_KINDS.indexOf(entry.kind));
+  writer.blob(4, entry.data);
+  writer.text(5, entry.clientId);
+  writer.counter(6, counter(entry.session));
+  writer.counter(7, counter(entry.sequence));
+  writer.counter(8, counter(entry.acknowledged));
+  writer.end(start);
 }
 
-function fromWire(from: string, to: string, wire: WireRaft): Message {
-  const type = MESSAGE_TYPES[wire.type];
-  const head = { from, to, term: counter(wire.term) as Term };
-  const index = (field: CounterField) => counter(wire[field]) as LogIndex;
-  const term = (field: CounterField) => counter(wire[field]) as Term;
+function writeChunk(chunk: Chunk): void {
+  const { snapshot } = chunk;
+  const start = writer.begin(5);
+  writer.counter(1, counter(chunk.transfer));
+  writer.counter(2, counter(chunk.term));
+  const snapshotStart = writer.begin(3);
+  writer.counter(1, counter(snapshot.index));
+  writer.counter(2, counter(snapshot.term));
+  const configurationStart = writer.begin(3);
+  const { voters, outgoing, learners, learnersNext } = snapshot.configuration;
+  for (const [position, ids] of [voters, outgoing, learners, learnersNext].entries()) for (const id of ids) writer.text(position + 1, id);
+  writer.end(configurationStart);
+  writer.end(snapshotStart);
+  writer.counter(4, counter(chunk.sequence));
+  for (const { key, value } of chunk.entries) {
+    const entryStart = writer.begin(5);
+    writer.text(1, key);
+    writer.blob(2, value);
+    writer.end(entryStart);
+  }
+  writer.flag(6, chunk.last);
+  writer.counter(7, counter(chunk.count));
+  writer.counter(8, counter(chunk.sum));
+  writer.end(start);
+}
+
+/** Fields of a message, by their numbers; those that hold a number. */
+const numbers = new Array<number>(19).fill(0);
+
+function readMessage(reader: ProtobufReader, from: string, to: string): Message {
+  numbers.fill(0);
+  const entries: Entry[] = [];
+  let target = '';
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 9) entries.push(readEntry(reader));
+    else if (field === 18) target = reader.text();
+    else if (field < numbers.length) numbers[field] = reader.counter();
+    else reader.skip();
+  }
+  reader.leave(outer);
+  return messageOf(from, to, entries, target);
+}
+
+function messageOf(from: string, to: string, entries: Entry[], target: string): Message {
+  const number = (field: number) => numbers[field] as number;
+  const index = (field: number) => number(field) as LogIndex;
+  const type = MESSAGE_TYPES[number(1)];
+  const term = number(2) as Term;
   switch (type) {
     case 'preVote':
     case 'vote':
-      return { ...head, type, lastIndex: index('lastIndex'), lastTerm: term('lastTerm'), force: wire.force };
+      return { from, to, term, type, lastIndex: index(3), lastTerm: number(4) as Term, force: number(5) !== 0 };
     case 'preVoteReply':
     case 'voteReply':
-      return { ...head, type, granted: wire.granted };
+      return { from, to, term, type, granted: number(6) !== 0 };
     case 'append':
-      return {
-        ...head,
-        type,
-        previousIndex: index('previousIndex'),
-        previousTerm: term('previousTerm'),
-        entries: wire.entries.map(entryFromWire),
-        commit: index('commit'),
-      };
+      return { from, to, term, type, previousIndex: index(7), previousTerm: number(8) as Term, entries, commit: index(10) };
     case 'appendReply':
-      return { ...head, type, rejected: wire.rejected, index: index('index'), hintIndex: index('hintIndex'), hintTerm: term('hintTerm') };
+      return { from, to, term, type, rejected: number(11) !== 0, index: index(12), hintIndex: index(13), hintTerm: number(14) as Term };
     case 'heartbeat':
-      return { ...head, type, commit: index('commit'), round: counter(wire.round) };
+      return { from, to, term, type, commit: index(10), round: number(15) };
     case 'heartbeatReply':
-      return { ...head, type, round: counter(wire.round) };
+      return { from, to, term, type, round: number(15) };
     case 'timeoutNow':
-      return { ...head, type };
+      return { from, to, term, type };
     case 'propose':
-      return { ...head, type, entries: wire.entries.map(entryFromWire) };
+      return { from, to, term, type, entries };
     case 'readIndex':
-      return { ...head, type, context: counter(wire.context) };
+      return { from, to, term, type, context: number(16) };
     case 'readIndexReply':
-      return { ...head, type, context: counter(wire.context), index: index('index'), refused: wire.refused };
+      return { from, to, term, type, context: number(16), index: index(12), refused: number(17) !== 0 };
     case 'transferLeader':
-      return { ...head, type, target: wire.target };
+      return { from, to, term, type, target };
     default:
-      throw new ArchipelagoError('invalid-argument', `a Raft message of unknown type ${wire.type}`);
+      throw new ArchipelagoError('invalid-argument', `a Raft message of unknown type ${number(1)}`);
   }
 }
 
-function entryFromWire(wire: WireEntry): Entry {
-  const kind = ENTRY_KINDS[wire.kind];
-  if (kind == null) throw new ArchipelagoError('invalid-argument', `a Raft entry of unknown kind ${wire.kind}`);
-  return {
-    index: counter(wire.index) as LogIndex,
-    term: counter(wire.term) as Term,
-    kind,
-    data: copyOf(wire.data),
-    clientId: wire.clientId,
-    session: counter(wire.session),
-    sequence: counter(wire.sequence),
-    acknowledged: counter(wire.acknowledged),
-  };
+function readEntry(reader: ProtobufReader): Entry {
+  let index = 0;
+  let term = 0;
+  let kind: EntryKind | null | undefined = null;
+  let data = NO_DATA;
+  let clientId = '';
+  let session = 0;
+  let sequence = 0;
+  let acknowledged = 0;
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) index = reader.counter();
+    else if (field === 2) term = reader.counter();
+    else if (field === 3) kind = ENTRY_KINDS[reader.counter()];
+    else if (field === 4) data = reader.blob();
+    else if (field === 5) clientId = reader.name();
+    else if (field === 6) session = reader.counter();
+    else if (field === 7) sequence = reader.counter();
+    else if (field === 8) acknowledged = reader.counter();
+    else reader.skip();
+  }
+  reader.leave(outer);
+  if (kind == null) throw new ArchipelagoError('invalid-argument', 'a Raft entry of unknown kind');
+  return { index: index as LogIndex, term: term as Term, kind, data, clientId, session, sequence, acknowledged };
 }
 
-function chunkFromWire(wire: NonNullable<WireFrame['chunk']>): Chunk {
-  const { snapshot } = wire;
-  if (snapshot?.configuration == null) throw new ArchipelagoError('invalid-argument', 'a chunk without its snapshot');
-  const { voters, outgoing, learners, learnersNext } = snapshot.configuration;
-  return {
-    transfer: counter(wire.transfer),
-    term: counter(wire.term),
-    snapshot: {
-      index: counter(snapshot.index) as LogIndex,
-      term: counter(snapshot.term) as Term,
-      configuration: { voters, outgoing, learners, learnersNext },
-    },
-    sequence: counter(wire.sequence),
-    entries: wire.entries.map(({ key, value }) => ({ key, value: copyOf(value) })),
-    last: wire.last,
-    count: counter(wire.count),
-    sum: wire.sum,
-  };
+function readChunk(reader: ProtobufReader): Chunk {
+  const entries: StateEntry[] = [];
+  const chunk = { transfer: 0, term: 0, sequence: 0, last: false, count: 0, sum: 0 };
+  let snapshot: SnapshotMeta | null = null;
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) chunk.transfer = reader.counter();
+    else if (field === 2) chunk.term = reader.counter();
+    else if (field === 3) snapshot = readSnapshot(reader);
+    else if (field === 4) chunk.sequence = reader.counter();
+    else if (field === 5) entries.push(readStateEntry(reader));
+    else if (field === 6) chunk.last = reader.flag();
+    else if (field === 7) chunk.count = reader.counter();
+    else if (field === 8) chunk.sum = reader.counter();
+    else reader.skip();
+  }
+  reader.leave(outer);
+  if (snapshot === null) throw new ArchipelagoError('invalid-argument', 'a chunk without its snapshot');
+  return { ...chunk, snapshot, entries };
 }
 
-function unreadable(cause: unknown): ArchipelagoError {
-  return new ArchipelagoError('invalid-argument', 'a Raft frame that cannot be read', { cause });
+function readSnapshot(reader: ProtobufReader): SnapshotMeta {
+  let index = 0;
+  let term = 0;
+  let configuration: Configuration | null = null;
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) index = reader.counter();
+    else if (field === 2) term = reader.counter();
+    else if (field === 3) configuration = readConfiguration(reader);
+    else reader.skip();
+  }
+  reader.leave(outer);
+  if (configuration === null) throw new ArchipelagoError('invalid-argument', 'a snapshot without its members');
+  return { index: index as LogIndex, term: term as Term, configuration };
 }
 
-/**
- * protobufjs gives a view of the frame, which may be a slice of a large receive buffer that the log would keep alive; and for no bytes at
- * all a plain array.
- */
-function copyOf(bytes: ArrayLike<number>): Uint8Array {
-  return new Uint8Array(bytes);
+function readConfiguration(reader: ProtobufReader): Configuration {
+  const lists: string[][] = [[], [], [], []];
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    const list = lists[field - 1];
+    if (list === undefined) reader.skip();
+    else list.push(reader.text());
+  }
+  reader.leave(outer);
+  const [voters, outgoing, learners, learnersNext] = lists as [string[], string[], string[], string[]];
+  return { voters, outgoing, learners, learnersNext };
 }
 
-function counter(value: WireCounter): number {
-  const number = typeof value === 'number' ? value : value.toNumber();
-  if (!Number.isSafeInteger(number)) throw new ArchipelagoError('invalid-argument', `a Raft frame with the number ${number}`);
-  assertCounter(number, 'number of a Raft frame');
-  return number;
+function readStateEntry(reader: ProtobufReader): StateEntry {
+  let key = '';
+  let value = NO_DATA;
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) key = reader.text();
+    else if (field === 2) value = reader.blob();
+    else reader.skip();
+  }
+  reader.leave(outer);
+  return { key, value };
+}
+
+function readChunkReply(reader: ProtobufReader): ChunkReply {
+  const reply = { transfer: 0, next: 0, restart: false };
+  const outer = reader.enter();
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) reply.transfer = reader.counter();
+    else if (field === 2) reply.next = reader.counter();
+    else if (field === 3) reply.restart = reader.flag();
+    else reader.skip();
+  }
+  reader.leave(outer);
+  return reply;
+}
+
+function counter(value: number): number {
+  assertCounter(value, 'number of a Raft frame');
+  return value;
 }

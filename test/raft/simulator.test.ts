@@ -84,18 +84,17 @@ describe('linearizability', () => {
 
 describe('a simulated group', () => {
   it('lives the same life again from its seed', async () => {
-    const first = await new World(4, null).run();
-    expect(await new World(4, null).run()).toEqual(first);
+    const first = await new World(2, null).run();
+    expect(await new World(2, null).run()).toEqual(first);
     expect(first.events).toBeGreaterThan(200);
   });
 
   it('keeps every promise through faults, and converges when they end', async () => {
-    for (let seed = 1; seed <= 25; seed++) await new World(seed, null).run();
+    for (let seed = 1; seed <= 60; seed++) await new World(seed, null).run();
   });
 
   it.each([
     ['acknowledges-before-fsync', 'committed-survives'],
-    ['vote-ignores-log', 'committed-survives'],
     ['follower-applies-at-once', 'committed-survives'],
     ['read-before-applied', 'linearizability'],
     ['acknowledges-before-commit', 'linearizability'],

@@ -3,10 +3,10 @@ import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
 import type { AppliedOnce } from '../../checkers/applied-once.ts';
 import type { Operation } from '../../checkers/linearizability.ts';
 import type { Scheduler } from '../scheduler.ts';
-import { encodeWrite } from './registers.ts';
+import { encodeWrite, keyOf, writtenBy } from './registers.ts';
+import type { ClientSetting } from './setting.ts';
 import type { Member } from './world.ts';
 
-const KEYS = ['x', 'y'];
 const TIMEOUT_MS = 4_000;
 
 export class Clients {
@@ -23,18 +23,18 @@ export class Clients {
   private readonly random: Prng;
   private readonly pick: () => Member | null;
   private readonly appliedOnce: AppliedOnce;
-  private readonly thinkMs: number;
+  private readonly setting: ClientSetting;
 
-  constructor(scheduler: Scheduler, random: Prng, pick: () => Member | null, appliedOnce: AppliedOnce, thinkMs: number) {
+  constructor(scheduler: Scheduler, random: Prng, pick: () => Member | null, appliedOnce: AppliedOnce, setting: ClientSetting) {
     this.scheduler = scheduler;
     this.random = random;
     this.pick = pick;
     this.appliedOnce = appliedOnce;
-    this.thinkMs = thinkMs;
+    this.setting = setting;
   }
 
-  start(count: number): void {
-    for (let client = 0; client < count; client++) this.next();
+  start(): void {
+    for (let client = 0; client < this.setting.count; client++) this.next();
   }
 
   stop(): void {
@@ -47,26 +47,27 @@ export class Clients {
   }
 
   private next(): void {
-    this.scheduler.in(this.thinkMs * this.random.unit() * 2, () => {
+    this.scheduler.in(this.setting.thinkMs * this.random.unit() * 2, () => {
       if (this.stopped) return;
       const member = this.pick();
       if (member === null) this.next();
-      else if (this.random.chance(0.5)) this.write(member);
+      else if (this.random.chance(this.setting.writes)) this.write(member);
       else this.read(member);
     });
   }
 
   private write(member: Member): void {
     const id = ++this.operations;
-    const key = this.random.chance(0.5) ? 'x' : 'y';
-    const value = `v${id}`;
+    const register = this.register();
+    const key = keyOf(register);
+    const value = writtenBy(id);
     const call = this.moment();
     this.writes.set(id, { id, kind: 'write', key, value, call, return: Number.POSITIVE_INFINITY });
-    this.watch(member, member.node.propose(encodeWrite({ operation: id, key, value }), { timeoutMs: TIMEOUT_MS }), (error) => {
+    this.watch(member, member.node.propose(encodeWrite(id, register), { timeoutMs: TIMEOUT_MS }), (error) => {
       if (error === null) {
         this.writes.set(id, { id, kind: 'write', key, value, call, return: this.moment() });
         this.acknowledgedWrites++;
-      } else if (error.code === 'unavailable') {
+      } else if (error !== 'crash' && error.code === 'unavailable') {
         // Nobody took it: it has no place in the history, and none in a log.
         this.writes.delete(id);
         this.appliedOnce.noteRefused(id);
@@ -76,7 +77,7 @@ export class Clients {
 
   private read(member: Member): void {
     const id = ++this.operations;
-    const key = KEYS[this.random.below(KEYS.length)] as string;
+    const key = keyOf(this.register());
     const call = this.moment();
     this.watch(member, member.node.readBarrier({ timeoutMs: TIMEOUT_MS }), (error) => {
       if (error !== null) return;
@@ -84,21 +85,24 @@ export class Clients {
     });
   }
 
+  private register(): number {
+    return this.random.below(this.setting.keys);
+  }
+
   /** Hears of an operation's end once: its answer, or the crash of the member that it was asked at. */
-  private watch(member: Member, answer: Promise<unknown>, done: (error: ArchipelagoError | null) => void): void {
-    let settled = false;
-    const end = (error: ArchipelagoError | null) => {
-      if (settled) return;
-      settled = true;
+  private watch(member: Member, answer: Promise<unknown>, done: (error: ArchipelagoError | 'crash' | null) => void): void {
+    const end = (error: ArchipelagoError | 'crash' | null) => {
+      if (!member.waiting.delete(crashed)) return;
       this.completed++;
       done(error);
       this.next();
     };
+    const crashed = () => end('crash');
+    member.waiting.add(crashed);
     answer.then(
       () => end(null),
       (error: unknown) => end(ArchipelagoError.from(error, 'client')),
     );
-    member.onCrash(() => end(new ArchipelagoError('timeout', 'the member crashed')));
   }
 
   private moment(): number {

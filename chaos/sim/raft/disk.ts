@@ -1,7 +1,7 @@
 /**
  * A simulated disk with the contract of `RaftStorage`: a batch is durable as a whole when its write resolves. A crash during a write leaves
- * all of that batch or nothing of it; an error leaves that open as well. What is below that (torn records, damaged files) is the business
- * of the storage's own tests.
+ * all of that batch or nothing of it; an error leaves that open as well. What is below that (records, files, torn writes) is simulated by
+ * `level-disk.ts`, which has the production storage on top.
  */
 import { assert, crc32, type Prng } from '../../../src/base/index.ts';
 import type {
@@ -23,36 +23,43 @@ import type { Host } from '../host.ts';
 
 /** What a crash leaves. */
 export interface Durable {
-  readonly hardState: HardState;
-  readonly base: SnapshotMeta;
-  readonly entries: readonly Entry[];
-  readonly applied: SnapshotMeta;
-  readonly state: ReadonlyMap<string, Uint8Array>;
-  readonly starts: number;
+  hardState: HardState;
+  base: SnapshotMeta;
+  readonly entries: Entry[];
+  applied: SnapshotMeta;
+  readonly state: Map<string, Uint8Array>;
+  starts: number;
 }
 
 export interface DiskConditions {
   /** Usual time of a write, and the chance and length of a slow one. */
   writeMs: number;
   slowChance: number;
-  readonly slowMs: number;
+  slowMs: number;
   errorChance: number;
+  readErrorChance: number;
 }
 
 export interface DiskCounts {
-  writes: number;
+  /** Finished operations, reads among them. */
+  completed: number;
   slow: number;
-  errors: number;
+  writeErrors: number;
+  readErrors: number;
+  /** Writes under way at a crash that left nothing, and that left everything. */
   lostAtCrash: number;
   savedAtCrash: number;
 }
 
+/** What a write is about, for whoever waits for one of a kind. */
+export type WriteKind = 'vote' | 'append' | 'overwrite' | 'state' | 'compaction' | 'installation';
+
 /** What a planted bug may change about a write. */
 export interface DiskBug {
   /** The batch that is really stored. */
-  alter?(batch: StorageBatch, durable: Durable): StorageBatch;
+  alter?(batch: StorageBatch): StorageBatch;
   /** Applies the batch in place of `store`. */
-  store?(durable: Durable, batch: StorageBatch, usual: typeof store): Durable;
+  store?(durable: Durable, batch: StorageBatch, usual: typeof store): void;
   /** Reports success before anything is durable. */
   readonly early?: boolean;
   /** The place that a view of the state is labelled with. */
@@ -61,17 +68,21 @@ export interface DiskBug {
   installed?(staged: ReadonlyMap<string, Uint8Array>, old: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array>;
 }
 
+export const NO_DISK_COUNTS: DiskCounts = { completed: 0, slow: 0, writeErrors: 0, readErrors: 0, lostAtCrash: 0, savedAtCrash: 0 };
+
+type Change = (durable: Durable) => void;
+
 export class Disk {
-  durable: Durable;
-  readonly conditions: DiskConditions = { writeMs: 1, slowChance: 0, slowMs: 300, errorChance: 0 };
+  readonly durable: Durable;
+  readonly conditions: DiskConditions = { writeMs: 1, slowChance: 0, slowMs: 300, errorChance: 0, readErrorChance: 0 };
   bug: DiskBug = {};
+  /** Hears of writes of a kind: as they begin, and as they are through. */
+  onWrite: ((kind: WriteKind, through: boolean) => void) | null = null;
   private readonly host: Host;
   private readonly random: Prng;
   private readonly counts: DiskCounts;
-  private begun = 0;
-  private finished = 0;
-  /** What the write under way will leave. */
-  private pending: Durable | null = null;
+  /** Writes under way: one at a time, but for a planted bug. */
+  private pending: Change[] = [];
 
   constructor(host: Host, configuration: Configuration, random: Prng, counts: DiskCounts) {
     this.host = host;
@@ -82,14 +93,15 @@ export class Disk {
   }
 
   crash(): void {
-    if (this.pending === null) return;
-    if (this.random.chance(0.5)) {
-      this.durable = this.pending;
+    for (const change of this.pending) {
+      if (this.random.chance(0.5)) {
+        this.counts.lostAtCrash++;
+        break;
+      }
+      change(this.durable);
       this.counts.savedAtCrash++;
-    } else {
-      this.counts.lostAtCrash++;
     }
-    this.pending = null;
+    this.pending = [];
   }
 
   /** Whether this entry, or a state that contains it, would survive a crash. */
@@ -100,53 +112,62 @@ export class Disk {
   }
 
   /** The storage of one life of the process. */
-  open(): RaftStorage {
-    this.durable = { ...this.durable, starts: this.durable.starts + 1 };
-    return new DiskStorage(this);
+  async open(): Promise<RaftStorage> {
+    this.durable.starts++;
+    const storage = new DiskStorage(this);
+    await this.read();
+    return storage;
   }
 
-  /** Makes `next` durable after the time that a write takes. */
-  async write(next: Durable): Promise<void> {
-    assert(this.pending === null || this.bug.early, 'one write at a time');
-    const { conditions, counts, random } = this;
-    this.pending = next;
-    counts.writes++;
-    if (this.bug.early) {
-      void this.finish(next, false);
-      return;
-    }
-    await this.finish(next, random.chance(conditions.errorChance));
-  }
-
-  /** For reads and for what is not part of the durable state. */
-  wait(): Promise<void> {
-    return new Promise((resolve) => this.host.in(this.durationMs(), resolve));
-  }
-
-  private finish(next: Durable, fails: boolean): Promise<void> {
-    const order = ++this.begun;
+  /** Makes a change durable after the time that a write takes. */
+  write(kind: WriteKind, change: Change): Promise<void> {
+    const { bug, conditions, random } = this;
+    assert(this.pending.length === 0 || bug.early, 'one write at a time');
+    this.pending.push(change);
+    this.onWrite?.(kind, false);
+    const fails = !bug.early && conditions.errorChance > 0 && random.chance(conditions.errorChance);
     return new Promise((resolve, reject) => {
+      if (bug.early) resolve();
       this.host.in(this.durationMs(), () => {
-        const stored = !fails || this.random.chance(0.5);
-        // Only with a bug do writes overlap; each holds all before it.
-        if (stored && order > this.finished) {
-          this.durable = next;
-          this.finished = order;
-        }
-        if (this.pending === next) this.pending = null;
-        if (!fails) {
-          resolve();
+        this.counts.completed++;
+        if (!fails || random.chance(0.5)) this.carryOut(change);
+        if (fails) {
+          this.pending = [];
+          this.counts.writeErrors++;
+          reject(new SimulatedDiskError('fsync'));
           return;
         }
-        this.counts.errors++;
-        reject(new SimulatedDiskError());
+        this.onWrite?.(kind, true);
+        resolve();
       });
     });
   }
 
+  /** For reads, and for what is not part of the durable state. */
+  read(): Promise<void> {
+    const { conditions, counts, random } = this;
+    return new Promise((resolve, reject) => {
+      this.host.in(this.durationMs(), () => {
+        counts.completed++;
+        if (conditions.readErrorChance === 0 || !random.chance(conditions.readErrorChance)) {
+          resolve();
+          return;
+        }
+        counts.readErrors++;
+        reject(new SimulatedDiskError('read'));
+      });
+    });
+  }
+
+  /** A write carries all before it with it: only with a bug are there any. */
+  private carryOut(change: Change): void {
+    const position = this.pending.indexOf(change);
+    for (const earlier of this.pending.splice(0, position + 1)) earlier(this.durable);
+  }
+
   private durationMs(): number {
     const { conditions, random } = this;
-    if (!random.chance(conditions.slowChance)) return conditions.writeMs * (0.2 + random.unit());
+    if (conditions.slowChance === 0 || !random.chance(conditions.slowChance)) return conditions.writeMs * (0.2 + random.unit());
     this.counts.slow++;
     return conditions.slowMs * random.unit();
   }
@@ -156,49 +177,49 @@ export class Disk {
 export class SimulatedDiskError extends Error {
   override readonly name = 'SimulatedDiskError';
 
-  constructor() {
-    super('simulated fsync failure');
+  constructor(operation: string) {
+    super(`simulated ${operation} failure`);
   }
 }
 
 class DiskStorage implements RaftStorage {
   readonly initial: InitialState;
   readonly starts: number;
+  /** Of the write under way, too. */
+  applied: LogIndex;
+  private lastIndex: number;
   private readonly disk: Disk;
-  /** As it will be when the write under way is through; with an early report it runs ahead of what is durable. */
-  private current: Durable;
 
   constructor(disk: Disk) {
     this.disk = disk;
-    this.current = disk.durable;
     const { hardState, base, entries, applied, starts } = disk.durable;
-    this.initial = { hardState, base, entries, applied: applied.index };
+    this.initial = { hardState, base, entries: entries.slice(), applied: applied.index };
     this.starts = starts;
-  }
-
-  get applied(): LogIndex {
-    return this.current.applied.index;
+    this.applied = applied.index;
+    this.lastIndex = base.index + entries.length;
   }
 
   async readState(): Promise<StateEntry[]> {
-    return entriesOf(this.current.state);
+    return entriesOf(this.disk.durable.state);
   }
 
-  async write(batch: StorageBatch): Promise<void> {
+  write(batch: StorageBatch): Promise<void> {
     const { bug } = this.disk;
-    const stored = bug.alter?.(batch, this.current) ?? batch;
-    this.current = bug.store?.(this.current, stored, store) ?? store(this.current, stored);
-    await this.disk.write(this.current);
+    const stored = bug.alter?.(batch) ?? batch;
+    if (stored.applied !== null) this.applied = stored.applied.at.index;
+    const kind = kindOf(stored, this.lastIndex);
+    this.lastIndex = stored.entries.at(-1)?.index ?? this.lastIndex;
+    return this.disk.write(kind, (durable) => (bug.store ? bug.store(durable, stored, store) : store(durable, stored)));
   }
 
   async view(): Promise<StateView> {
-    const { applied: at, state } = this.current;
+    const { applied: at, state } = this.disk.durable;
     const all = entriesOf(state);
     return {
       at: this.disk.bug.viewed?.(at) ?? at,
       digest: digestOf(all),
       read: async (afterKey, maxBytes) => {
-        await this.disk.wait();
+        await this.disk.read();
         const start = afterKey === null ? 0 : all.findIndex(({ key }) => key > afterKey);
         const entries: StateEntry[] = [];
         let bytes = 0;
@@ -217,11 +238,20 @@ class DiskStorage implements RaftStorage {
     return new DiskStaging(this.disk);
   }
 
-  async install(staging: Staging, at: SnapshotMeta, hardState: HardState | null): Promise<void> {
+  install(staging: Staging, at: SnapshotMeta, hardState: HardState | null): Promise<void> {
     assert(staging instanceof DiskStaging, 'what is installed was staged here');
-    const state = this.disk.bug.installed?.(staging.state, this.current.state) ?? staging.state;
-    this.current = { ...this.current, hardState: hardState ?? this.current.hardState, base: at, entries: [], applied: at, state };
-    await this.disk.write(this.current);
+    const { bug } = this.disk;
+    this.applied = at.index;
+    this.lastIndex = at.index;
+    return this.disk.write('installation', (durable) => {
+      const state = [...(bug.installed?.(staging.state, durable.state) ?? staging.state)];
+      durable.state.clear();
+      for (const [key, value] of state) durable.state.set(key, value);
+      if (hardState !== null) durable.hardState = hardState;
+      durable.base = at;
+      durable.entries.length = 0;
+      durable.applied = at;
+    });
   }
 
   async settle(): Promise<void> {}
@@ -238,7 +268,7 @@ class DiskStaging implements Staging {
   }
 
   async add(entries: readonly StateEntry[]): Promise<void> {
-    await this.disk.wait();
+    await this.disk.read();
     for (const { key, value } of entries) this.state.set(key, value);
   }
 
@@ -251,25 +281,34 @@ class DiskStaging implements Staging {
   }
 }
 
-export function store(durable: Durable, batch: StorageBatch): Durable {
-  let { hardState, base, entries, applied, state } = durable;
-  if (batch.hardState !== null) hardState = batch.hardState;
+export function kindOf(batch: StorageBatch, lastIndex: number): WriteKind {
+  if (batch.compactTo !== null) return 'compaction';
   const first = batch.entries[0];
-  if (first !== undefined) entries = [...entries.slice(0, first.index - base.index - 1), ...batch.entries];
+  if (first !== undefined && first.index <= lastIndex) return 'overwrite';
+  if (batch.hardState !== null) return 'vote';
+  return first === undefined ? 'state' : 'append';
+}
+
+export function store(durable: Durable, batch: StorageBatch): void {
+  const { entries, state } = durable;
+  if (batch.hardState !== null) durable.hardState = batch.hardState;
+  const first = batch.entries[0];
+  if (first !== undefined) {
+    const keep = first.index - durable.base.index - 1;
+    if (keep < entries.length) entries.length = keep;
+    for (const entry of batch.entries) entries.push(entry);
+  }
   if (batch.applied !== null) {
-    const changed = new Map(state);
     for (const [key, value] of batch.applied.changes) {
-      if (value === null) changed.delete(key);
-      else changed.set(key, value);
+      if (value === null) state.delete(key);
+      else state.set(key, value);
     }
-    state = changed;
-    applied = batch.applied.at;
+    durable.applied = batch.applied.at;
   }
   if (batch.compactTo !== null) {
-    entries = entries.slice(batch.compactTo.index - base.index);
-    base = batch.compactTo;
+    entries.splice(0, batch.compactTo.index - durable.base.index);
+    durable.base = batch.compactTo;
   }
-  return { ...durable, hardState, base, entries, applied, state };
 }
 
 function entriesOf(state: ReadonlyMap<string, Uint8Array>): StateEntry[] {

@@ -1,150 +1,128 @@
-/** Breaks things at seeded moments, and mends everything at the end. */
-import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
+/** Breaks things at seeded moments, and mends everything at the end. What it can do is in `moves.ts`. */
+import type { Prng } from '../../../src/base/index.ts';
 import { CALM } from '../network.ts';
-import { campaignNow } from './inside.ts';
-import type { World } from './world.ts';
+import type { WriteKind } from './disk.ts';
+import { drawMoves, type Move, type WeightedMove } from './moves.ts';
+import type { Watch, World } from './world.ts';
 
-export interface NemesisCounts {
-  crashes: number;
-  restartsOfAll: number;
-  partitions: number;
-  oneWayPartitions: number;
-  bridgePartitions: number;
-  pauses: number;
-  slowDisks: number;
-  failingDisks: number;
-  badNetworks: number;
-  transfers: number;
-  membershipChanges: number;
+const NO_COUNTS = {
+  crashes: 0,
+  restartsOfAll: 0,
+  crashesAfterSending: 0,
+  crashesAtWrites: 0,
+  partitions: 0,
+  oneWayPartitions: 0,
+  bridgePartitions: 0,
+  lags: 0,
+  pauses: 0,
+  slowDisks: 0,
+  stuckDisks: 0,
+  failingDisks: 0,
+  badReads: 0,
+  badNetworks: 0,
+  troubledMessages: 0,
+  rivalries: 0,
+  ambushes: 0,
+  transfers: 0,
+  membershipChanges: 0,
+};
+
+export type NemesisCounts = Record<keyof typeof NO_COUNTS, number>;
+
+/** Waits for a member to do something; it springs once. */
+interface Trap {
+  readonly on: 'sent' | 'leads' | 'writes' | 'written';
+  /** Of the frame or the write; null for any. */
+  readonly kind: string | null;
+  /** True if this was it. */
+  spring(id: string): boolean;
 }
 
-/** Each world has one: some mistakes show only when one kind of trouble comes thick and fast. */
-type Profile = 'everything' | 'elections' | 'staleLeaders' | 'snapshots';
-const PROFILES: readonly Profile[] = ['everything', 'everything', 'elections', 'staleLeaders', 'snapshots'];
+/** Traps that wait; more are not set. */
+const MAX_TRAPS = 8;
 
-export class Nemesis {
-  readonly counts: NemesisCounts = {
-    crashes: 0,
-    restartsOfAll: 0,
-    partitions: 0,
-    oneWayPartitions: 0,
-    bridgePartitions: 0,
-    pauses: 0,
-    slowDisks: 0,
-    failingDisks: 0,
-    badNetworks: 0,
-    transfers: 0,
-    membershipChanges: 0,
-  };
-  private readonly world: World;
-  private readonly random: Prng;
-  private readonly profile: Profile;
+export class Nemesis implements Watch {
+  readonly counts: NemesisCounts = { ...NO_COUNTS };
+  readonly world: World;
+  readonly random: Prng;
+  private readonly moves: readonly WeightedMove[];
   private readonly meanGapMs: number;
+  private traps: Trap[] = [];
   private stopped = false;
-  private readonly heal = () => this.world.network.heal();
-  /** What each profile does, each with the same chance. */
-  private readonly actions: Readonly<Record<Profile, readonly (() => void)[]>> = {
-    everything: [
-      () => this.crash(),
-      () => this.crash(),
-      () => this.crashLeader(),
-      () => this.crashAll(),
-      () => this.partition(),
-      () => this.isolateLeader(),
-      () => this.oneWay(),
-      () => this.bridge(),
-      this.heal,
-      this.heal,
-      () => this.pause(),
-      () => this.slowDisk(),
-      () => this.failingDisk(),
-      () => this.badNetwork(),
-      () => this.transfer(),
-      () => this.changeMembers(),
-      () => this.changeMembers(),
-    ],
-    elections: [
-      () => this.crash(),
-      () => this.crashVoters(),
-      () => this.crashLeader(),
-      () => this.rivals(),
-      () => this.rivals(),
-      () => this.isolateLeader(),
-      () => this.partition(),
-      () => this.oneWay(),
-      () => this.slowDisk(),
-      this.heal,
-      this.heal,
-      this.heal,
-    ],
-    staleLeaders: [() => this.isolateLeader(), () => this.muteLeader(), () => this.bridge(), this.heal, this.heal, this.heal],
-    snapshots: [
-      () => this.crash(),
-      () => this.isolateLeader(),
-      () => this.isolateFollower(),
-      () => this.isolateFollower(),
-      this.heal,
-      this.heal,
-      () => this.transfer(),
-      () => this.slowDisk(),
-    ],
-  };
 
   constructor(world: World, random: Prng) {
     this.world = world;
     this.random = random;
-    this.profile = PROFILES[random.below(PROFILES.length)] as Profile;
-    this.meanGapMs = this.profile === 'everything' ? 300 + random.below(1_500) : 100 + random.below(700);
+    this.moves = drawMoves(random);
+    // From frantic to rare, each order of magnitude as often as another.
+    this.meanGapMs = 40 * 30 ** random.unit();
   }
 
   start(): void {
-    this.badNetwork();
+    const { world } = this;
+    world.watch = this;
+    for (const id of world.ids) world.disk(id).onWrite = (kind, through) => this.wrote(id, kind, through);
+    world.network.conditions = { ...CALM, delayMs: world.setting.networkMs };
     this.next();
   }
 
   stop(): void {
     this.stopped = true;
     const { world } = this;
+    world.watch = null;
     world.network.heal();
     world.network.conditions = CALM;
+    world.network.troubles.clear();
     for (const id of world.ids) {
-      const { conditions } = world.disk(id);
-      conditions.slowChance = 0;
-      conditions.errorChance = 0;
+      const disk = world.disk(id);
+      disk.onWrite = null;
+      Object.assign(disk.conditions, { writeMs: world.setting.diskMs, slowChance: 0, errorChance: 0, readErrorChance: 0 });
       world.restart(id);
     }
   }
 
-  private next(): void {
-    this.world.scheduler.in(this.meanGapMs * this.random.unit() * 2, () => {
-      if (this.stopped) return;
-      this.strike();
-      this.next();
-    });
+  sent(id: string, kind: string): void {
+    this.springTraps('sent', id, kind);
   }
 
-  private strike(): void {
-    const actions = this.actions[this.profile];
-    (actions[this.random.below(actions.length)] as () => void)();
+  leads(id: string): void {
+    this.springTraps('leads', id, null);
   }
+
+  // --- what moves are made of ---
 
   /** Does something after a while, unless everything is being mended by then. */
-  private later(delayMs: number, action: () => void): void {
+  later(delayMs: number, action: () => void): void {
     this.world.scheduler.in(delayMs, () => {
       if (!this.stopped) action();
     });
   }
 
-  private pick(): string {
+  /** Waits for a while for something that a member does. */
+  trap(trap: Trap, forMs: number): void {
+    if (this.traps.length >= MAX_TRAPS) return;
+    this.traps.push(trap);
+    this.later(forMs, () => {
+      this.traps = this.traps.filter((other) => other !== trap);
+    });
+  }
+
+  pick(): string {
     const { ids } = this.world;
     return ids[this.random.below(ids.length)] as string;
   }
 
-  private leader(): string | null {
-    return this.world.ids.find((id) => this.world.member(id)?.node.status().role === 'leader') ?? null;
+  oneOf<Value>(values: readonly Value[]): Value {
+    return values[this.random.below(values.length)] as Value;
   }
 
-  private shuffled(): string[] {
+  /** One that believes to lead. */
+  leader(): string | null {
+    const leaders = this.world.ids.filter((id) => this.world.member(id)?.node.status().role === 'leader');
+    return leaders.length === 0 ? null : this.oneOf(leaders);
+  }
+
+  shuffled(): string[] {
     const ids = [...this.world.ids];
     for (let at = ids.length - 1; at > 0; at--) {
       const other = this.random.below(at + 1);
@@ -153,177 +131,54 @@ export class Nemesis {
     return ids;
   }
 
-  private crash(id = this.pick(), downMs = this.downMs()): void {
+  others(than: string): string[] {
+    return this.world.ids.filter((id) => id !== than);
+  }
+
+  crash(id: string, downMs: number): void {
     if (!this.world.isUp(id)) return;
     this.counts.crashes++;
     this.world.crash(id);
     this.world.scheduler.in(downMs, () => this.world.restart(id));
   }
 
-  private crashLeader(): void {
-    const leader = this.leader();
-    if (leader !== null) this.crash(leader);
+  downMs(): number {
+    return this.random.unit() * (this.random.chance(0.5) ? 100 : 2_000);
   }
 
-  /** Several at once, back soon: they are asked the same questions again. */
-  private crashVoters(): void {
-    for (const id of this.world.initialVoters) if (this.random.chance(0.6)) this.crash(id);
-  }
-
-  /**
-   * All start anew and two campaign at the same moment. The others hear the second one late, lose the first one while it is being elected,
-   * and crash: whoever forgets its vote then gives another.
-   */
-  private rivals(): void {
-    const { world, random } = this;
-    world.network.heal();
-    for (const id of world.initialVoters) this.crash(id, random.unit() * 20);
-    const [one = '', other = '', ...rest] = this.shuffled().filter((id) => world.initialVoters.includes(id));
-    const hearLate = random.chance(0.8);
-    this.later(60, () => {
-      for (const id of [one, other]) {
-        const node = world.member(id)?.node;
-        if (node !== undefined) campaignNow(node);
-      }
-      for (const id of rest) if (hearLate) world.network.slowLink(other, id, 200 + random.unit() * 600);
-    });
-    for (const id of rest) {
-      const lostMs = 60 + random.unit() * 100;
-      this.later(lostMs, () => {
-        world.network.cutLink(one, id);
-        world.network.cutLink(one, other);
-      });
-      this.later(lostMs + random.unit() * 80, () => this.crash(id, random.unit() * 60));
-    }
-  }
-
-  private crashAll(): void {
-    this.counts.restartsOfAll++;
-    for (const id of this.world.ids) this.crash(id);
-  }
-
-  private downMs(): number {
-    const quick = this.profile === 'elections' || this.random.chance(0.3);
-    return quick ? this.random.unit() * 200 : 20 + this.random.unit() * 2_500;
-  }
-
-  private cutBetween(groups: readonly (readonly string[])[]): void {
-    const [left = [], right = []] = groups;
-    for (const a of left) {
-      for (const b of right) {
+  cutBetween(some: readonly string[], others: readonly string[]): void {
+    for (const a of some) {
+      for (const b of others) {
         this.world.network.cutLink(a, b);
         this.world.network.cutLink(b, a);
       }
     }
   }
 
-  private partition(): void {
-    this.counts.partitions++;
-    this.world.network.heal();
-    const ids = this.shuffled();
-    const at = 1 + this.random.below(ids.length - 1);
-    this.cutBetween([ids.slice(0, at), ids.slice(at)]);
+  private next(): void {
+    this.world.scheduler.in(this.meanGapMs * this.random.unit() * 2, () => {
+      if (this.stopped) return;
+      this.draw()(this);
+      this.next();
+    });
   }
 
-  private isolateLeader(): void {
-    const leader = this.leader();
-    if (leader === null) return;
-    this.counts.partitions++;
-    this.cutBetween([[leader], this.world.ids.filter((id) => id !== leader)]);
+  private draw(): Move {
+    let rest = this.random.below(this.moves.reduce((sum, { weight }) => sum + weight, 0));
+    const drawn = this.moves.find(({ weight }) => {
+      rest -= weight;
+      return rest < 0;
+    });
+    return (drawn as WeightedMove).move;
   }
 
-  private isolateFollower(): void {
-    this.counts.partitions++;
-    const id = this.pick();
-    this.cutBetween([[id], this.world.ids.filter((other) => other !== id)]);
+  private wrote(id: string, kind: WriteKind, through: boolean): void {
+    this.springTraps(through ? 'written' : 'writes', id, kind);
   }
 
-  /** Nobody hears the leader, which goes on hearing old answers for a while. */
-  private muteLeader(): void {
-    const leader = this.leader();
-    if (leader === null) return;
-    this.counts.oneWayPartitions++;
-    const delayMs = this.random.unit() * 3_500;
-    for (const id of this.world.ids) {
-      if (id === leader) continue;
-      this.world.network.slowLink(id, leader, delayMs);
-      // The answers that will be late are still asked for.
-      this.later(500, () => this.world.network.cutLink(leader, id));
-    }
-  }
-
-  private oneWay(): void {
-    this.counts.oneWayPartitions++;
-    const [deaf = '', ...others] = this.shuffled();
-    for (const other of others) {
-      if (this.random.chance(0.7)) this.world.network.cutLink(other, deaf);
-    }
-  }
-
-  /** Two halves that only one member sees both of. */
-  private bridge(): void {
-    this.counts.bridgePartitions++;
-    this.world.network.heal();
-    const [, ...others] = this.shuffled();
-    const at = others.length >> 1;
-    this.cutBetween([others.slice(0, at), others.slice(at)]);
-  }
-
-  private pause(): void {
-    this.counts.pauses++;
-    this.world.host(this.pick()).pause(100 + this.random.unit() * 3_000);
-  }
-
-  private slowDisk(): void {
-    this.counts.slowDisks++;
-    const { conditions } = this.world.disk(this.pick());
-    conditions.slowChance = conditions.slowChance > 0 ? 0 : 0.3;
-  }
-
-  private failingDisk(): void {
-    this.counts.failingDisks++;
-    const { conditions } = this.world.disk(this.pick());
-    conditions.errorChance = conditions.errorChance > 0 ? 0 : 0.02;
-  }
-
-  private badNetwork(): void {
-    this.counts.badNetworks++;
-    const { random } = this;
-    if (this.profile !== 'everything') {
-      this.world.network.conditions = { loss: random.unit() * 0.1, duplication: random.unit() * 0.2, straggling: random.unit() * 0.3, delayMs: 5 };
-      return;
-    }
-    this.world.network.conditions = {
-      loss: random.chance(0.5) ? random.unit() * 0.2 : 0,
-      duplication: random.chance(0.5) ? random.unit() * 0.1 : 0,
-      straggling: random.chance(0.5) ? random.unit() * 0.1 : 0,
-      delayMs: random.chance(0.3) ? 40 : 2,
-    };
-  }
-
-  private transfer(): void {
-    const leader = this.leader();
-    if (leader === null) return;
-    this.counts.transfers++;
-    this.world.member(leader)?.node.transferLeadership(this.pick());
-  }
-
-  private changeMembers(): void {
-    const { initialVoters } = this.world;
-    const ids = this.shuffled();
-    const voters = ids.slice(0, this.random.chance(0.8) ? initialVoters.length : 1 + this.random.below(initialVoters.length));
-    const learners = ids.filter((id) => !voters.includes(id) && this.random.chance(0.5));
-    // Every member that believes to lead is asked, as an operator might who does not know better.
-    for (const id of this.world.ids) {
-      const node = this.world.member(id)?.node;
-      if (node?.status().role !== 'leader') continue;
-      try {
-        node.changeMembers({ voters, learners });
-        this.counts.membershipChanges++;
-      } catch (error) {
-        // Refused, which is the leader's right.
-        if (!(error instanceof ArchipelagoError)) throw error;
-      }
-    }
+  private springTraps(on: Trap['on'], id: string, kind: string | null): void {
+    if (this.traps.length === 0) return;
+    const sprung = this.traps.filter((trap) => trap.on === on && (trap.kind === null || trap.kind === kind) && trap.spring(id));
+    if (sprung.length > 0) this.traps = this.traps.filter((trap) => !sprung.includes(trap));
   }
 }

@@ -1,8 +1,9 @@
 /** The replicated state of the scenario: named registers, written by operations that are each known by a number. */
+import { viewOf } from '../../../src/base/index.ts';
 import type { StateChange, StateMachine } from '../../../src/raft/index.ts';
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** Of an encoded write, big-endian: the operation, then the number of the register. A value is stored as the operation that wrote it. */
+const WRITE_BYTES = 8;
 
 export interface Write {
   readonly operation: number;
@@ -10,13 +11,20 @@ export interface Write {
   readonly value: string;
 }
 
-export function encodeWrite({ operation, key, value }: Write): Uint8Array {
-  return encoder.encode(`${operation} ${key} ${value}`);
+/** What an operation writes. */
+export function writtenBy(operation: number): string {
+  return `v${operation}`;
 }
 
-export function decodeWrite(command: Uint8Array): Write {
-  const [operation = '', key = '', value = ''] = decoder.decode(command).split(' ');
-  return { operation: Number(operation), key, value };
+export function keyOf(register: number): string {
+  return `k${register}`;
+}
+
+export function encodeWrite(operation: number, register: number): Uint8Array {
+  const command = new Uint8Array(WRITE_BYTES);
+  viewOf(command).setUint32(0, operation);
+  viewOf(command).setUint32(4, register);
+  return command;
 }
 
 export interface RegistersObserver {
@@ -33,16 +41,19 @@ export class Registers implements StateMachine {
   }
 
   apply(command: Uint8Array, index: number): { result: Uint8Array; changes: StateChange[] } {
-    const write = decodeWrite(command);
-    this.values.set(write.key, write.value);
-    this.observer.ran(index, write);
-    const value = encoder.encode(write.value);
-    return { result: value, changes: [{ key: write.key, value }] };
+    const view = viewOf(command);
+    const operation = view.getUint32(0);
+    const key = keyOf(view.getUint32(4));
+    const value = writtenBy(operation);
+    this.values.set(key, value);
+    this.observer.ran(index, { operation, key, value });
+    const stored = command.subarray(0, 4);
+    return { result: stored, changes: [{ key, value: stored }] };
   }
 
   load(entries: Iterable<{ key: string; value: Uint8Array }>): void {
     this.values.clear();
-    for (const { key, value } of entries) this.values.set(key, decoder.decode(value));
+    for (const { key, value } of entries) this.values.set(key, writtenBy(viewOf(value).getUint32(0)));
     this.observer.loaded(this.values);
   }
 }

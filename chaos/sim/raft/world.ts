@@ -1,31 +1,37 @@
 /** One seeded world: members that run the production code on simulated hosts, disks and network, with every checker watching. */
 import { AssertionFailure, Prng, silentLog } from '../../../src/base/index.ts';
-import { configurationOf, RaftNode } from '../../../src/raft/index.ts';
+import type { CoreState } from '../../../src/raft/core/state.ts';
+import { configurationOf, type Entry, RaftNode, type RaftOptions, type RaftStorage, type Role } from '../../../src/raft/index.ts';
 import { AppliedOnce } from '../../checkers/applied-once.ts';
 import { type Checker, type Observed, type Surroundings, Violation } from '../../checkers/checker.ts';
 import { CommittedSurvives } from '../../checkers/committed-survives.ts';
 import { checkLinearizable } from '../../checkers/linearizability.ts';
 import { LogMatching } from '../../checkers/log-matching.ts';
 import { MembershipSafety } from '../../checkers/membership-safety.ts';
+import { MembershipsAgree } from '../../checkers/memberships-agree.ts';
 import { Monotonic } from '../../checkers/monotonic.ts';
 import { OneLeaderATerm } from '../../checkers/one-leader-a-term.ts';
+import { PreVotes } from '../../checkers/pre-votes.ts';
 import { StatesAgree } from '../../checkers/states-agree.ts';
 import { Host } from '../host.ts';
-import { Network } from '../network.ts';
+import { Network, type NetworkCounts } from '../network.ts';
 import { Scheduler } from '../scheduler.ts';
+import { eachTurn } from '../turns.ts';
 import type { Bug } from './bugs/bug.ts';
 import { Clients } from './clients.ts';
-import { Disk, type DiskCounts, SimulatedDiskError } from './disk.ts';
-import { inside } from './inside.ts';
+import { converge } from './convergence.ts';
+import { Disk, type DiskCounts, NO_DISK_COUNTS, SimulatedDiskError } from './disk.ts';
+import { entriesOf, inside, onTransmit } from './inside.ts';
 import { Nemesis, type NemesisCounts } from './nemesis.ts';
-import { encodeWrite, Registers } from './registers.ts';
+import { Registers, type RegistersObserver } from './registers.ts';
+import { drawSetting, type Setting } from './setting.ts';
 
 export interface WorldReport {
   readonly seed: number;
   /** Delivered frames, finished disk operations and client operations. */
   readonly events: number;
   readonly faults: NemesisCounts;
-  readonly network: Network['counts'];
+  readonly network: NetworkCounts;
   readonly disk: DiskCounts;
   readonly elections: number;
   readonly acknowledgedWrites: number;
@@ -34,54 +40,71 @@ export interface WorldReport {
   readonly convergedMs: number;
 }
 
-/** A world that did not come to rest after all faults had ended. */
-export class Stuck extends Error {
-  override readonly name = 'Stuck';
-}
-
 /** A running member. */
 export interface Member {
   readonly node: RaftNode;
   readonly registers: Registers;
-  /** Calls back when this life ends. */
-  onCrash(callback: () => void): void;
+  /** Called when this life ends. */
+  readonly waiting: Set<() => void>;
 }
 
-const FAULTS_MS = 20_000;
-const CONVERGENCE_MS = 30_000;
-/** Turns of the microtask queue between events; what is left over runs in the same order in every run. */
-const TURNS = 8;
+const NOTHING_SEEN: Seen = { state: null, role: 'follower', term: 0, committed: 0, baseIndex: 0, end: undefined };
+
+/** What the nemesis may wait for. */
+export interface Watch {
+  /** A member hands a frame of a kind to the network. */
+  sent(id: string, kind: string): void;
+  /** A member has begun to lead. */
+  leads(id: string): void;
+}
+
+/** As long as nothing of this changes, no checker has anything new to see. */
+interface Seen {
+  state: CoreState | null;
+  role: Role;
+  term: number;
+  committed: number;
+  baseIndex: number;
+  end: Entry | undefined;
+}
 
 interface Place {
+  readonly id: string;
   readonly host: Host;
   readonly disk: Disk;
+  readonly keepEntries: number;
   member: Member | null;
   /** The process was started and is reading its disk. */
   booting: boolean;
   /** Observed after its events while it runs. */
   observed: Observed | null;
-  crashCallbacks: (() => void)[];
+  ledTerm: number;
+  /** What the checkers saw of it last. */
+  readonly seen: Seen;
+  /** The kind of the frame that it hands to the transport. */
+  sending: string;
 }
 
 export class World implements Surroundings {
   readonly scheduler = new Scheduler();
+  readonly setting: Setting;
   readonly network: Network;
   readonly ids: readonly string[];
   readonly initialVoters: readonly string[];
+  /** The nemesis, if it waits for something. */
+  watch: Watch | null = null;
   private readonly seed: number;
   private readonly random: Prng;
   private readonly bug: Bug | null;
   private readonly places = new Map<string, Place>();
   private readonly checkers: readonly Checker[];
+  private readonly eventCheckers: readonly Checker[];
   private readonly leaders = new OneLeaderATerm();
   private readonly appliedOnce = new AppliedOnce();
   private readonly clients: Clients;
-  private readonly diskCounts: DiskCounts = { writes: 0, slow: 0, errors: 0, lostAtCrash: 0, savedAtCrash: 0 };
-  private readonly keepEntries: number;
-  private readonly maxAppendBytes: number;
-  private readonly diskMs: number;
+  private readonly diskCounts: DiskCounts = { ...NO_DISK_COUNTS };
   /** Members with events since the checkers looked last. */
-  private readonly touched = new Set<string>();
+  private readonly touched: Place[] = [];
   private snapshotsInstalled = 0;
   private problem: Error | null = null;
 
@@ -89,12 +112,10 @@ export class World implements Surroundings {
     this.seed = seed;
     this.random = new Prng(seed);
     this.bug = bug;
-    const size = this.random.chance(0.6) ? 3 : 5;
-    this.ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].slice(0, size + 2);
-    this.initialVoters = this.ids.slice(0, size);
-    this.keepEntries = this.random.chance(0.5) ? 8 : 200;
-    // One entry a message in some worlds: then followers are often half-way.
-    this.maxAppendBytes = this.random.chance(0.4) ? 1 : 100_000;
+    this.setting = drawSetting(this.random.fork());
+    const { voters, spares, clients } = this.setting;
+    this.ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].slice(0, voters + spares);
+    this.initialVoters = this.ids.slice(0, voters);
     this.checkers = [
       this.leaders,
       new CommittedSurvives(),
@@ -102,36 +123,35 @@ export class World implements Surroundings {
       new StatesAgree(),
       this.appliedOnce,
       new MembershipSafety(),
+      new MembershipsAgree(),
+      new PreVotes(),
       new Monotonic(),
     ];
-    this.diskMs = [1, 10, 60][this.random.below(3)] as number;
+    this.eventCheckers = this.checkers.filter((checker) => checker.afterEvent !== undefined);
     this.network = new Network(this.scheduler, this.random.fork(), (from, to, frame) => this.deliver(from, to, frame));
     for (const id of this.ids) this.found(id);
-    this.clients = new Clients(this.scheduler, this.random.fork(), () => this.pickMember(), this.appliedOnce, 5 + this.random.below(80));
+    this.clients = new Clients(this.scheduler, this.random.fork(), () => this.pickMember(), this.appliedOnce, clients);
   }
 
   /** Throws what went wrong: a `Violation`, `Stuck`, or a crash of the code under test. */
   async run(): Promise<WorldReport> {
-    for (const id of this.ids) await this.boot(id);
+    for (const id of this.ids) this.restart(id);
     const nemesis = new Nemesis(this, this.random.fork());
     nemesis.start();
-    this.clients.start(3 + this.random.below(4));
-    await this.pass(FAULTS_MS);
+    this.clients.start();
+    await this.pass(this.setting.faultsMs);
     this.clients.stop();
     nemesis.stop();
     const healedAtMs = this.scheduler.nowMs;
-    await this.converge();
+    await converge(this);
     const convergedMs = this.scheduler.nowMs - healedAtMs;
-    for (const checker of this.checkers) checker.end?.(this);
     checkLinearizable(this.clients.history);
     const { acknowledgedWrites, completed } = this.clients;
     const { network, diskCounts, leaders, snapshotsInstalled, seed } = this;
-    const events = network.counts.delivered + diskCounts.writes + completed;
-    const { counts: faults } = nemesis;
     return {
       seed,
-      events,
-      faults,
+      events: network.counts.delivered + diskCounts.completed + completed,
+      faults: nemesis.counts,
       network: network.counts,
       disk: diskCounts,
       elections: leaders.elections,
@@ -161,27 +181,25 @@ export class World implements Surroundings {
 
   crash(id: string): void {
     const place = this.place(id);
-    if (place.member === null) return;
+    const { member } = place;
+    if (member === null && !place.booting) return;
     place.host.crash();
     place.disk.crash();
     place.member = null;
+    place.booting = false;
     place.observed = null;
-    for (const callback of place.crashCallbacks.splice(0)) callback();
+    for (const end of member?.waiting ?? []) end();
   }
 
   restart(id: string): void {
     const place = this.place(id);
-    if (place.member === null && !place.booting) this.boot(id).catch((error: unknown) => this.fail(error));
+    if (place.member === null && !place.booting) this.boot(place).catch((error: unknown) => this.fail(error));
   }
 
   // --- for the checkers ---
 
   durableAt(id: string, index: number, term: number): boolean {
     return this.place(id).disk.holds(index, term);
-  }
-
-  *running(): Iterable<Observed> {
-    for (const { observed } of this.places.values()) if (observed !== null) yield observed;
   }
 
   private place(id: string): Place {
@@ -191,76 +209,137 @@ export class World implements Surroundings {
   }
 
   private found(id: string): void {
-    const host = new Host(id, this.scheduler, 0.9 + this.random.unit() * 0.2, () => this.touched.add(id));
+    const touched = () => {
+      if (this.touched.at(-1) !== place) this.touched.push(place);
+    };
+    const host = new Host(id, this.scheduler, 0.9 + this.random.unit() * 0.2, touched);
     const voters = this.initialVoters.includes(id) ? this.initialVoters : [];
     const disk = new Disk(host, configurationOf(voters), this.random.fork(), this.diskCounts);
-    disk.conditions.writeMs = this.diskMs;
-    this.places.set(id, { host, disk, member: null, booting: false, observed: null, crashCallbacks: [] });
+    disk.conditions.writeMs = this.setting.diskMs;
+    const { keepEntries: choice } = this.setting;
+    const keepEntries = choice[this.random.below(choice.length)] as number;
+    const place: Place = {
+      id,
+      host,
+      disk,
+      keepEntries,
+      member: null,
+      booting: false,
+      observed: null,
+      ledTerm: 0,
+      seen: { ...NOTHING_SEEN },
+      sending: '',
+    };
+    this.places.set(id, place);
   }
 
-  private async boot(id: string): Promise<void> {
-    const place = this.place(id);
-    const alive = place.host.lifeline();
+  private async boot(place: Place): Promise<void> {
+    const { id, host, disk } = place;
+    const alive = host.lifeline();
     place.booting = true;
-    const storage = place.disk.open();
-    const registers = new Registers({
+    const registers = this.registersOf(place, alive);
+    let node: RaftNode;
+    try {
+      node = await RaftNode.open(this.optionsOf(place, registers, alive));
+    } catch (error) {
+      if (alive()) this.onFatal(id, error);
+      return;
+    }
+    if (!alive()) return;
+    place.booting = false;
+    const { state } = inside(node);
+    const observed: Observed = {
+      id,
+      state,
+      get entries() {
+        return entriesOf(state);
+      },
+    };
+    place.member = { node, registers: registers.machine, waiting: new Set() };
+    place.observed = observed;
+    place.ledTerm = 0;
+    onTransmit(node, (kind, message) => {
+      if (!alive()) return;
+      place.sending = kind;
+      if (message !== null) this.check((checker) => checker.sent?.(observed, message));
+      this.watch?.sent(id, kind);
+    });
+    this.bug?.plant({ id, node, disk, inside: inside(node) });
+  }
+
+  private registersOf({ id }: Place, alive: () => boolean): { readonly machine: Registers; storage: RaftStorage | null } {
+    const observer: RegistersObserver = {
       ran: (index, write) => {
         if (alive()) this.check((checker) => checker.ran?.(id, index, write));
       },
       loaded: (values) => {
+        const { storage } = registers;
+        if (storage === null || !alive()) return;
         if (storage.applied > storage.initial.applied) this.snapshotsInstalled++;
         this.check((checker) => checker.loaded?.(id, storage.applied, values));
       },
-    });
-    const node = await RaftNode.open({
+    };
+    const registers = { machine: new Registers(observer), storage: null as RaftStorage | null };
+    return registers;
+  }
+
+  private optionsOf(place: Place, registers: { readonly machine: Registers; storage: RaftStorage | null }, alive: () => boolean): RaftOptions {
+    const { id, host, disk, keepEntries } = place;
+    const { electionTicks, heartbeatTicks, core, snapshotChunkBytes } = this.setting;
+    return {
       id,
       directory: '',
       bootstrap: [],
-      stateMachine: registers,
+      stateMachine: registers.machine,
       transport: {
         send: (to, frame) => {
-          if (alive()) this.network.send(id, to, frame);
+          if (alive()) this.network.send(id, to, frame, place.sending);
         },
       },
-      clock: place.host.clock,
+      clock: host.clock,
       log: silentLog,
       random: this.random.fork(),
-      keepEntries: this.keepEntries,
-      core: { maxAppendBytes: this.maxAppendBytes },
-      snapshotChunkBytes: 64,
-      openStorage: async () => storage,
-      onApplied: (index) => this.check((checker) => checker.applied?.(id, index)),
-      fatal: (error) => this.onFatal(id, error),
-    });
-    place.booting = false;
-    if (!alive()) return;
-    const { state } = inside(node);
-    place.member = { node, registers, onCrash: (callback) => place.crashCallbacks.push(callback) };
-    place.observed = { id, state };
-    this.bug?.plant({ id, node, disk: place.disk, inside: inside(node) });
+      electionTicks,
+      heartbeatTicks,
+      keepEntries,
+      core,
+      snapshotChunkBytes,
+      openStorage: async () => {
+        registers.storage = await disk.open();
+        return registers.storage;
+      },
+      onApplied: (index) => {
+        if (alive()) this.check((checker) => checker.applied?.(id, index));
+      },
+      fatal: (error) => {
+        if (alive()) this.onFatal(id, error);
+      },
+    };
   }
 
   private deliver(from: string, to: string, frame: Uint8Array): void {
-    const { host, member } = this.place(to);
+    const place = this.place(to);
+    const { host, member } = place;
     if (member === null) return;
     // A paused process finds the frame when it goes on.
-    host.in(0, () => {
-      this.network.counts.delivered++;
-      member.node.receive(from, frame);
-    });
+    if (host.isPaused) {
+      host.in(0, () => this.receive(member, from, frame));
+    } else {
+      host.touched();
+      this.receive(member, from, frame);
+    }
   }
 
-  private afterEvent(id: string): void {
-    const { observed } = this.place(id);
-    if (observed === null) return;
-    this.check((checker) => checker.afterEvent?.(observed, this));
+  private receive(member: Member, from: string, frame: Uint8Array): void {
+    this.network.counts.delivered++;
+    member.node.receive(from, frame);
   }
 
   /** A failed disk ends the process, as it should; anything else is ours. */
-  private onFatal(id: string, error: Error): void {
-    if (error instanceof SimulatedDiskError) {
+  private onFatal(id: string, error: unknown): void {
+    if (isInjected(error)) {
       this.crash(id);
-      this.scheduler.in(500, () => this.restart(id));
+      this.scheduler.in(100, () => this.restart(id));
     } else {
       this.fail(error);
     }
@@ -280,86 +359,64 @@ export class World implements Surroundings {
   }
 
   private pickMember(): Member | null {
-    const up = this.ids.filter((id) => this.isUp(id));
-    return up.length === 0 ? null : this.member(up[this.random.below(up.length)] as string);
+    const { ids } = this;
+    const start = this.random.below(ids.length);
+    for (let at = 0; at < ids.length; at++) {
+      const member = this.member(ids[(start + at) % ids.length] as string);
+      if (member !== null) return member;
+    }
+    return null;
   }
 
-  private async pass(durationMs: number): Promise<void> {
+  /** Lets time pass. Throws what went wrong. */
+  pass(durationMs: number): Promise<void> {
     const endMs = this.scheduler.nowMs + durationMs;
-    while (this.scheduler.step(endMs)) {
-      for (let turn = 0; turn < TURNS; turn++) await null;
-      for (const id of this.touched) this.afterEvent(id);
-      this.touched.clear();
+    return eachTurn(() => {
+      this.look();
       if (this.problem !== null) throw this.problem;
-    }
-  }
-
-  /** All faults are over: everyone must agree soon, and each member's proposal must be taken. */
-  private async converge(): Promise<void> {
-    const endMs = this.scheduler.nowMs + CONVERGENCE_MS;
-    while (!this.hasConverged()) {
-      if (this.scheduler.nowMs >= endMs) throw new Stuck(`no agreement ${CONVERGENCE_MS} ms after healing: ${this.describe()}`);
-      await this.pass(200);
-    }
-    const voters = this.voters();
-    const answers: Promise<unknown>[] = [];
-    for (const id of voters) {
-      const { node } = this.member(id) as Member;
-      const operation = -1 - answers.length;
-      answers.push(node.propose(encodeWrite({ operation, key: 'last', value: id }), { timeoutMs: CONVERGENCE_MS }), node.readBarrier());
-    }
-    let outcome = 'pending' as Error | 'pending' | 'all';
-    Promise.all(answers).then(
-      () => {
-        outcome = 'all';
-      },
-      (error: unknown) => {
-        outcome = new Stuck(`a proposal or read after healing fails: ${String(error)}; ${this.describe()}`);
-      },
-    );
-    const lastMs = this.scheduler.nowMs + CONVERGENCE_MS;
-    while (outcome === 'pending' && this.scheduler.nowMs < lastMs) await this.pass(100);
-    if (outcome !== 'all') throw outcome === 'pending' ? new Stuck(`proposals after healing get no answer: ${this.describe()}`) : outcome;
-    await this.pass(2_000);
-    if (!this.hasConverged()) throw new Stuck(`the last proposals do not arrive everywhere: ${this.describe()}`);
-  }
-
-  private voters(): readonly string[] {
-    return this.leader()?.status().voters ?? [];
-  }
-
-  private leader(): RaftNode | null {
-    let leader: RaftNode | null = null;
-    let term = -1;
-    for (const id of this.ids) {
-      const node = this.member(id)?.node;
-      const status = node?.status();
-      if (node === undefined || status?.role !== 'leader' || status.term <= term) continue;
-      leader = node;
-      term = status.term;
-    }
-    return leader;
-  }
-
-  private hasConverged(): boolean {
-    const leader = this.leader();
-    if (leader === null) return false;
-    const { term, leader: id, commitIndex, voters, learners } = leader.status();
-    if (!leader.coreStatus().membershipSettled || leader.coreStatus().lastIndex !== commitIndex) return false;
-    return [...voters, ...learners].every((member) => {
-      const status = this.member(member)?.node.status();
-      return status?.term === term && status.leader === id && status.appliedIndex === commitIndex;
+      return this.scheduler.step(endMs);
     });
   }
 
-  private describe(): string {
-    return this.ids
-      .map((id) => {
-        const status = this.member(id)?.node.status();
-        return status === undefined
-          ? `${id} down`
-          : `${id} ${status.role} t${status.term} →${status.leader} c${status.commitIndex} a${status.appliedIndex}`;
-      })
-      .join('; ');
+  /** At what the last event has done. */
+  private look(): void {
+    const { touched } = this;
+    for (const place of touched) {
+      const { observed } = place;
+      if (observed === null || !hasNews(place.seen, observed)) continue;
+      try {
+        for (const checker of this.eventCheckers) checker.afterEvent?.(observed, this);
+      } catch (error) {
+        this.fail(error);
+      }
+      const { role, term } = observed.state;
+      if (role !== 'leader' || place.ledTerm === term) continue;
+      place.ledTerm = term;
+      this.watch?.leads(place.id);
+    }
+    touched.length = 0;
   }
+}
+
+/** Whether a member's event changed something that checkers look at; notes what it is now. */
+function hasNews(seen: Seen, { state, entries }: Observed): boolean {
+  const { role, term, log } = state;
+  const end = entries[entries.length - 1];
+  const { committed, baseIndex } = log;
+  const isOld =
+    seen.state === state &&
+    seen.role === role &&
+    seen.term === term &&
+    seen.committed === committed &&
+    seen.baseIndex === baseIndex &&
+    seen.end === end;
+  if (isOld) return false;
+  Object.assign(seen, { state, role, term, committed, baseIndex, end });
+  return true;
+}
+
+/** Whether an error is one that the simulator injected, however often it was passed on. */
+function isInjected(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error instanceof SimulatedDiskError || isInjected(error.cause);
 }

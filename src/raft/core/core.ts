@@ -2,7 +2,7 @@
  * One member of a Raft group as a pure state machine: `step` takes messages, `tick` time, `propose` and the like wishes; `takeReady`
  * gives back what is to be written, sent and applied (see `Ready` for the order). No clock, no I/O, no randomness but what is injected.
  */
-import { ArchipelagoError, assert, type Prng, unreachable } from '../../base/index.ts';
+import { ArchipelagoError, assert, broken, type Prng, unreachable } from '../../base/index.ts';
 import type { Members } from './configuration.ts';
 import { campaign, handlePreVote, handleVote, handleVoteReply, isSticky, preCampaign, tickElection } from './election.ts';
 import { handleAppend, handleHeartbeat, handleSnapshot } from './follower.ts';
@@ -116,7 +116,7 @@ export class RaftCore {
   /** Takes one message in. A `snapshot` is stepped by the receiving shell once all its bytes are staged here. */
   step(message: Message): void {
     const { state } = this;
-    assert(message.to === state.id, `a message for ${message.to} came to ${state.id}`);
+    if (message.to !== state.id) broken(`a message for ${message.to} came to ${state.id}`);
     switch (message.type) {
       // These four are about no term: they are wishes, or (the reply) bound to one request by its context.
       case 'propose':
@@ -226,7 +226,7 @@ export class RaftCore {
   /** Index, term and configuration of a place in the log that is not compacted away. */
   metaAt(index: LogIndex): { readonly index: LogIndex; readonly term: Term; readonly configuration: Configuration } {
     const term = this.state.log.termAt(index);
-    assert(term !== null, `index ${index} is not in the log`);
+    if (term === null) broken(`index ${index} is not in the log`);
     return { index, term, configuration: this.state.log.configurationAt(index) };
   }
 
@@ -371,9 +371,9 @@ export class RaftCore {
 
   private followLeader(leader: NodeId): void {
     const { state } = this;
-    assert(state.role !== 'leader', `${leader} and ${state.id} both lead term ${state.term}`);
+    if (state.role === 'leader') broken(`${leader} and ${state.id} both lead term ${state.term}`);
     if (state.role !== 'follower') state.becomeFollower(state.term, leader);
-    assert(state.leader === null || state.leader === leader, `${leader} and ${state.leader} both lead term ${state.term}`);
+    if (state.leader !== null && state.leader !== leader) broken(`${leader} and ${state.leader} both lead term ${state.term}`);
     state.leader = leader;
     state.electionElapsed = 0;
   }

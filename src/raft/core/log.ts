@@ -4,7 +4,7 @@
  *
  *   base < applied ≤ committed ≤ last      base ≤ persisted ≤ last      handedOut ≤ last
  */
-import { assert } from '../../base/index.ts';
+import { assert, broken } from '../../base/index.ts';
 import { decodeConfiguration } from './configuration.ts';
 import type { Configuration, Entry, InitialState, LogIndex, SnapshotMeta, Term } from './types.ts';
 
@@ -82,7 +82,7 @@ export class RaftLog {
 
   configurationAt(index: LogIndex): Configuration {
     const held = this.configurations.findLast((logged) => logged.index <= index);
-    assert(held !== undefined, `the configuration at ${index} is compacted away`);
+    if (held === undefined) broken(`the configuration at ${index} is compacted away`);
     return held.configuration;
   }
 
@@ -103,7 +103,7 @@ export class RaftLog {
 
   /** Entries after `after` up to `to`, at most `maxBytes` of them but at least one. */
   slice(after: LogIndex, to: LogIndex, maxBytes: number): Entry[] {
-    assert(after >= this.base.index && to <= this.lastIndex, `entries ${after}..${to} are not all in the log`);
+    if (after < this.base.index || to > this.lastIndex) broken(`entries ${after}..${to} are not all in the log`);
     const start = after - this.base.index;
     let end = start;
     let bytes = 0;
@@ -145,10 +145,8 @@ export class RaftLog {
   /** True if that moved the commit index. */
   commitTo(index: LogIndex): boolean {
     if (index <= this.committed) return false;
-    assert(
-      index <= this.lastIndex,
-      `commit index ${index} is beyond the end of the log at ${this.lastIndex}: entries that were acknowledged are gone`,
-    );
+    if (index > this.lastIndex)
+      broken(`commit index ${index} is beyond the end of the log at ${this.lastIndex}: entries that were acknowledged are gone`);
     this.committed = index;
     return true;
   }
@@ -159,7 +157,8 @@ export class RaftLog {
   }
 
   noteApplied(index: LogIndex): void {
-    assert(index >= this.applied && index <= this.delivered, `applied ${index}, between ${this.applied} and what was handed out, ${this.delivered}`);
+    if (index < this.applied || index > this.delivered)
+      broken(`applied ${index}, between ${this.applied} and what was handed out, ${this.delivered}`);
     this.applied = index;
   }
 
@@ -200,8 +199,8 @@ export class RaftLog {
   }
 
   private push(entry: Entry): void {
-    assert(entry.index === this.lastIndex + 1, `entry ${entry.index} does not follow ${this.lastIndex}`);
-    assert(entry.term >= this.lastTerm, `terms do not fall along the log: ${entry.term} after ${this.lastTerm} at ${entry.index}`);
+    if (entry.index !== this.lastIndex + 1) broken(`entry ${entry.index} does not follow ${this.lastIndex}`);
+    if (entry.term < this.lastTerm) broken(`terms do not fall along the log: ${entry.term} after ${this.lastTerm} at ${entry.index}`);
     this.entries.push(entry);
     this.bytes += entryBytes(entry);
     if (entry.kind === 'configuration') this.configurations.push({ index: entry.index, configuration: decodeConfiguration(entry.data) });

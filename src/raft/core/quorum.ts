@@ -21,9 +21,15 @@ export function voteOutcome(configuration: Voters, votes: ReadonlyMap<NodeId, bo
 }
 
 function majorityValue(voters: readonly NodeId[], reached: (id: NodeId) => number): number {
-  if (voters.length === 0) return 0;
-  const values = voters.map(reached).sort((a, b) => b - a);
-  return values[Math.floor(voters.length / 2)] as number;
+  // Sorted from the highest down, by insertion: voters are few, and this is asked with every reply.
+  const values: number[] = [];
+  for (const id of voters) {
+    const value = reached(id);
+    let at = values.push(value) - 1;
+    for (; at > 0 && (values[at - 1] as number) < value; at--) values[at] = values[at - 1] as number;
+    values[at] = value;
+  }
+  return values[voters.length >> 1] ?? 0;
 }
 
 function majorityOutcome(voters: readonly NodeId[], votes: ReadonlyMap<NodeId, boolean>): VoteOutcome {

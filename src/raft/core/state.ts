@@ -2,7 +2,7 @@
  * What a member holds in memory, and the changes of role that every part of the core may cause. One `RaftCore` owns it; the functions of
  * `election.ts`, `leader.ts`, `follower.ts` and `reads.ts` work on it one event at a time.
  */
-import { assert, type Prng } from '../../base/index.ts';
+import { assert, broken, type Prng } from '../../base/index.ts';
 import { isVoter } from './configuration.ts';
 import { RaftLog } from './log.ts';
 import type { Progress } from './progress.ts';
@@ -81,7 +81,7 @@ export class CoreState {
 
   /** Sends at once: the message promises nothing about this node's disk. */
   send(to: NodeId, body: MessageBody, term: Term = this.term): void {
-    assert(to !== this.id, `a ${body.type} to oneself`);
+    if (to === this.id) broken(`a ${body.type} to oneself`);
     this.messages.push({ from: this.id, to, term, ...body });
   }
 
@@ -101,7 +101,7 @@ export class CoreState {
   }
 
   setTerm(term: Term): void {
-    assert(term >= this.term, `terms never fall: ${term} after ${this.term}`);
+    if (term < this.term) broken(`terms never fall: ${term} after ${this.term}`);
     if (term === this.term) return;
     this.term = term;
     this.votedFor = null;

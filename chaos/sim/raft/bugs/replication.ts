@@ -97,10 +97,10 @@ export const REPLICATION_BUGS: readonly Bug[] = [
     plant({ disk }) {
       disk.bug = {
         store: (durable, batch, store) => {
-          const stored = store(durable, batch);
           const last = batch.entries.at(-1);
-          if (last === undefined) return stored;
-          return { ...stored, entries: [...stored.entries, ...durable.entries.filter(({ index }) => index > last.index)] };
+          const tail = last === undefined ? [] : durable.entries.filter(({ index }) => index > last.index);
+          store(durable, batch);
+          durable.entries.push(...tail);
         },
       };
     },
