@@ -48,6 +48,16 @@ export class PagedTree {
     }
   }
 
+  /** The next layered entry at or after `index`, `END`, or `MISSING`: then `loadNextLayered` first. */
+  nextLayered(index: number): number {
+    return this.tree.nextLayered(index);
+  }
+
+  /** Loads one page on the way to the next layered entry. */
+  async loadNextLayered(index: number): Promise<void> {
+    if (this.tree.nextLayered(index) === MISSING) await this.loadPage(this.tree.nextMissing(index, true));
+  }
+
   /** Applies a change, loading what it needs. */
   async apply(change: Exclude<MapChange, { kind: 'naming' }>): Promise<void> {
     for (let missing = this.tree.apply(change); missing !== null; missing = this.tree.apply(change)) await this.loadPage(missing);

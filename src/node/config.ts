@@ -57,6 +57,15 @@ const leaseSchema = z.strictObject({
   driftMs: milliseconds(10, 60_000).default(300).describe('Allowance for clocks that run at different speeds'),
 });
 
+const volumeSchema = z.strictObject({
+  mergeBytesPerSecond: z
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .default(16 * 1024 * 1024)
+    .describe('How much a node copies a second, for all its volumes, to complete the blocks that clones have written in part; 0: nothing'),
+});
+
 const bootstrapSchema = z.strictObject({
   members: z
     .array(
@@ -87,6 +96,7 @@ export const nodeFileSchema = z.strictObject({
   http: httpSchema.prefault({}),
   raft: raftSchema.prefault({}),
   lease: leaseSchema.prefault({}),
+  volume: volumeSchema.prefault({}),
   bootstrap: bootstrapSchema.optional().describe('The first members; read only while `raft/` is empty'),
 });
 

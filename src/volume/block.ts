@@ -8,6 +8,7 @@ import type { LayeredEntry } from '../mapper/index.ts';
 import { IO_READ, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
 import type { Presence } from './layers.ts';
+import type { BlockMerge } from './merge.ts';
 
 /** An operation on one block that the store has not answered yet. */
 export interface BlockTask {
@@ -27,6 +28,10 @@ export class Block {
   writable: WritableBlockObject | null = null;
   /** Sub-blocks of a plain block that are known to be zeros, since they were zeroed here: when they are all, the block goes. */
   zeroed: Presence | null = null;
+  /** Got a sub-block of its own since the merge last came by. */
+  freshlyLayered = false;
+  /** What a merge has copied; dropped when a change has failed, since that may lie over it. */
+  merge: BlockMerge | null = null;
   /** The entry is being loaded or changed: everything else waits. */
   exclusive = false;
   /** What is queued is being started. */

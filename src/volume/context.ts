@@ -4,6 +4,7 @@ import type { BlockStore, ObjectName } from '../blocker/index.ts';
 import type { Command, CommandValues, PageCache } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import type { Lease } from './lease.ts';
+import type { MergePace } from './merge.ts';
 
 /** The narrow way to the registry. */
 export interface RegistryPort {
@@ -35,6 +36,8 @@ export interface VolumeContext {
   readonly log: Log;
   /** The bulk link to another node's data process; null for a node that is not known. */
   readonly linkTo: (node: string) => Link | null;
+  /** Paces the merges of layered blocks; null: there are none. */
+  readonly mergePace: MergePace | null;
   /** How long I/O is held while nobody can serve it, before it fails. */
   readonly ioTimeoutMs: number;
 }

@@ -65,12 +65,13 @@ async function createOrReuse(object: WritableBlockObject, start: number, data: U
   }
 }
 
-function setPlain(block: Block, object: WritableBlockObject | null): void {
+export function setPlain(block: Block, object: WritableBlockObject | null): void {
   if (block.object !== object) block.object?.release();
   block.base?.release();
   block.base = null;
   block.layered = null;
   block.zeroed = null;
+  block.merge = null;
   block.object = object;
   block.writable = object;
 }
@@ -127,7 +128,7 @@ async function copyWhole(map: OpenMap, block: Block, change: BlockChange, blockS
 }
 
 /** The runs of pieces that are not all zeros. */
-function dataRuns(bytes: Uint8Array, pieceBytes: number): { start: number; data: Uint8Array }[] {
+export function dataRuns(bytes: Uint8Array, pieceBytes: number): { start: number; data: Uint8Array }[] {
   const runs: { start: number; data: Uint8Array }[] = [];
   let start = -1;
   for (let at = 0; at < bytes.byteLength; at += pieceBytes) {

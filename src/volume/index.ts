@@ -12,4 +12,5 @@ export {
   VolumeIo,
 } from './device.ts';
 export { Lease } from './lease.ts';
+export { ClockedMergePace } from './merge-pace.ts';
 export { type VolumeStats, Volumes } from './volumes.ts';

@@ -13,6 +13,7 @@ import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type VolumeIo } from
 import { changeEntry } from './entry-change.ts';
 import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
 import type { Lease } from './lease.ts';
+import { type MergePace, Merger } from './merge.ts';
 import { Split, type SplitOwner } from './split.ts';
 import { StoreTask } from './store-task.ts';
 
@@ -26,6 +27,8 @@ export interface ServedVolumeOptions {
   readonly owned: { readonly map: OpenMap; readonly epoch: Epoch; readonly lease: Lease } | null;
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
+  /** Of the process; null: layered blocks stay as they are. */
+  readonly mergePace?: MergePace | null;
 }
 
 export class ServedVolume implements SplitOwner {
@@ -36,6 +39,7 @@ export class ServedVolume implements SplitOwner {
   private readonly subBlockBytes: number;
   private readonly blockStore: BlockStore;
   private readonly blocks = new Map<number, Block>();
+  private readonly merger: Merger | null;
   private readonly idleTasks: StoreTask[] = [];
   private readonly idleSplits: Split[] = [];
   /** Admitted and not answered yet; the parts of a split one count as one. */
@@ -43,7 +47,7 @@ export class ServedVolume implements SplitOwner {
   private admitting = true;
   private drainWaiters: (() => void)[] = [];
   /** Set when the ownership has ended: takes back what was submitted under it. */
-  private revoked: ((io: VolumeIo) => void) | null = null;
+  private takeBack: ((io: VolumeIo) => void) | null = null;
   /** Done by the store while the lease was over. They are answered when it is extended. */
   private unanswered: { io: VolumeIo; error: ArchipelagoError | null }[] = [];
 
@@ -54,6 +58,7 @@ export class ServedVolume implements SplitOwner {
     this.sizeBytes = options.sizeBytes;
     this.blockSizeBytes = options.blockSizeBytes;
     this.subBlockBytes = options.blockSizeBytes / SUB_BLOCKS;
+    this.merger = options.owned && options.mergePace ? new Merger(this, options.mergePace) : null;
   }
 
   /** Takes an I/O within the volume's bounds, and only while `admits`: otherwise the caller keeps it. */
@@ -94,7 +99,7 @@ export class ServedVolume implements SplitOwner {
    * `takeBack` gets each such I/O when the store is done with it; resolves after the last.
    */
   async revoke(takeBack: (io: VolumeIo) => void): Promise<void> {
-    this.revoked = takeBack;
+    this.takeBack = takeBack;
     this.answerHeld();
     await this.stopAdmitting();
   }
@@ -190,6 +195,11 @@ export class ServedVolume implements SplitOwner {
 
   private entryChanged(block: Block, io: VolumeIo, error: ArchipelagoError | null): void {
     block.exclusive = false;
+    if (error) block.merge = null;
+    if (block.layered !== null) {
+      block.freshlyLayered = true;
+      this.merger?.wanted();
+    }
     this.complete(io, this.describe(block, error));
     this.runQueue(block);
   }
@@ -290,6 +300,7 @@ export class ServedVolume implements SplitOwner {
     if (this.owned?.map.isLive(own)) {
       block.writable = this.owned.map.store.object(own, block.index);
       block.object = block.writable;
+      if (layered) this.merger?.wanted();
     } else {
       block.object = this.blockStore.immutableObject(own, block.index);
     }
@@ -331,24 +342,68 @@ export class ServedVolume implements SplitOwner {
 
   /** The last step before a client hears anything: after the store has answered, the lease must still hold. */
   private answer(io: VolumeIo, error: ArchipelagoError | null): void {
-    if (this.owned && !this.revoked && !this.owned.lease.valid) {
+    if (this.owned && !this.takeBack && !this.owned.lease.valid) {
       if (this.unanswered.length === 0) this.owned.lease.whenExtended(() => this.answerHeld());
       this.unanswered.push({ io, error });
       return;
     }
     this.inFlight--;
-    if (this.revoked) {
+    if (this.takeBack) {
       // What was found here does not hold for whoever serves it next.
       io.hole = false;
-      this.revoked(io);
+      this.takeBack(io);
     } else {
       io.done(error);
     }
+    this.tellDrained();
+  }
+
+  private tellDrained(): void {
     if (this.inFlight === 0 && !this.admitting) {
       const waiters = this.drainWaiters;
       this.drainWaiters = [];
       for (const waiter of waiters) waiter();
     }
+  }
+
+  // ---- for the merge of layered blocks ----
+
+  get map(): OpenMap {
+    assert(this.owned !== null, 'a snapshot is not merged');
+    return this.owned.map;
+  }
+
+  /** The ownership has ended. */
+  get revoked(): boolean {
+    return this.takeBack !== null;
+  }
+
+  /** Layered blocks that were completed here. */
+  get mergedBlocks(): number {
+    return this.merger?.mergedBlocks ?? 0;
+  }
+
+  /** A block whose page is loaded. */
+  blockOf(index: number): Block {
+    return this.blocks.get(index) ?? this.remember(index, this.pages.generationOf(index));
+  }
+
+  /** Runs a short `work` with the block to itself, as an operation that a drain waits for. False: not at once, so it was not done. */
+  async withBlock(block: Block, work: () => Promise<void>): Promise<boolean> {
+    const known = this.blocks.get(block.index) === block;
+    if (!known || !this.admitting || !block.idle || !this.owned?.lease.valid) return false;
+    block.exclusive = true;
+    block.used = true;
+    this.inFlight++;
+    try {
+      await work();
+    } finally {
+      block.exclusive = false;
+      this.inFlight--;
+      this.runQueue(block);
+      this.tellDrained();
+    }
+    return true;
   }
 
   private answerHeld(): void {

@@ -248,7 +248,14 @@ export class Volume {
     });
     const { sizeBytes, blockSizeBytes } = this.record;
     const owned = { map, epoch, lease: context.lease };
-    const served = new ServedVolume({ blockStore: context.blockStore, pages: map.pages, owned, sizeBytes, blockSizeBytes });
+    const served = new ServedVolume({
+      blockStore: context.blockStore,
+      pages: map.pages,
+      owned,
+      sizeBytes,
+      blockSizeBytes,
+      mergePace: context.mergePace,
+    });
     await served.stopAdmitting();
     this.handedOver = null;
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');

@@ -36,6 +36,7 @@ describe('node.toml', () => {
       nbd: { socket: '/etc/archipelago/n1/nbd.sock', listen: null, insecure: false },
       http: { socket: '/etc/archipelago/n1/admin.sock', listen: null, tokenFile: null },
       raft: { heartbeatMs: 250, electionTimeoutMs: 1000 },
+      volume: { mergeBytesPerSecond: 16 * 1024 * 1024 },
       lease: { durationMs: 3000, renewMs: 500, driftMs: 300 },
       bootstrap: null,
     });

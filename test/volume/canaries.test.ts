@@ -8,6 +8,8 @@ import { describe, expect, test } from 'vitest';
 import { ArchipelagoError, AssertionFailure, type Generation } from '../../src/base/index.ts';
 import type { VolumeStore } from '../../src/blocker/index.ts';
 import type { LayeredEntry, OpenMap } from '../../src/mapper/index.ts';
+import type { Block } from '../../src/volume/block.ts';
+import type { BlockMerge } from '../../src/volume/merge.ts';
 import { Violation } from './twin.ts';
 import { type Hooks, World, type WorldOptions } from './world.ts';
 
@@ -124,6 +126,37 @@ const CANARIES: (Partial<WorldOptions> & { name: string; hooks: Hooks })[] = [
     hooks: {
       map(map) {
         map.store.unsynced = () => [];
+      },
+    },
+  },
+  {
+    name: 'a merge does not keep the guest from its block',
+    hooks: {
+      served(served) {
+        served.withBlock = async (_block, work) => {
+          await work();
+          return true;
+        };
+      },
+    },
+  },
+  {
+    name: "a merge copies over what is not the base's any more",
+    hooks: {
+      served(served) {
+        const merger = (served as unknown as { merger: { copyStep(block: Block, merge: BlockMerge): Promise<void> } }).merger;
+        const copyStep = merger.copyStep.bind(merger);
+        // Goes by the presence of when the merge began.
+        const began = new WeakMap<BlockMerge, LayeredEntry>();
+        merger.copyStep = async (block, merge) => {
+          const { layered } = block;
+          if (layered === null) return;
+          if (!began.has(merge)) began.set(merge, layered);
+          block.layered = began.get(merge) as LayeredEntry;
+          await copyStep(block, merge).finally(() => {
+            block.layered = layered;
+          });
+        };
       },
     },
   },

@@ -16,14 +16,18 @@ describe.each([
   { faults: true, name: 'a disk that fills up and fails' },
 ])('volumes on $name', ({ faults }) => {
   test('hold what a naive disk would', async () => {
-    let ios = 0;
+    let [ios, merges, extents] = [0, 0, 0];
     for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
       const world = new World({ seed, steps: STEPS, faults });
       await world.run().catch((error: unknown) => {
         throw new Error(`seed ${seed}, faults ${faults}`, { cause: error });
       });
       ios += world.ios;
+      merges += world.merges;
+      extents += world.extentsFound;
     }
     expect(ios).toBeGreaterThan(SEEDS * 500);
+    expect(merges).toBeGreaterThan(SEEDS);
+    expect(extents).toBeGreaterThan(SEEDS * 10);
   });
 });

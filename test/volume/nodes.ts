@@ -217,6 +217,7 @@ export class Node {
       blockStore: this.store,
       pageCache: new PageCache(),
       lease: this.lease,
+      mergePace: null,
       bootId: 'boot',
       clock: cluster.clock,
       log,

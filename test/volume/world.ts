@@ -8,6 +8,7 @@ import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../
 import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS } from '../../src/mapper/index.ts';
 import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
+import type { MergePace } from '../../src/volume/merge.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
 import { ManualClock } from '../raft/support/manual-clock.ts';
 import { SimDisk, SimStore } from './sim-store.ts';
@@ -96,6 +97,10 @@ export class World {
   private nextVolume = 1;
   private life = 0;
   private failure: unknown = null;
+  private readonly everServed: ServedVolume[] = [];
+  /** Steps of merges that wait for their turn. */
+  private mergeWaits: (() => void)[] = [];
+  private readonly mergePace: MergePace = { take: () => this.mergeTurn(), pause: () => this.mergeTurn() };
 
   constructor(options: WorldOptions) {
     this.options = options;
@@ -103,6 +108,10 @@ export class World {
     this.store = new SimStore(this.disk, this.prng.next32());
     this.lease = new Lease(new ManualClock());
     this.lease.extend(Number.POSITIVE_INFINITY);
+  }
+
+  get merges(): number {
+    return this.everServed.reduce((sum, { mergedBlocks }) => sum + mergedBlocks, 0);
   }
 
   async run(): Promise<void> {
@@ -125,6 +134,7 @@ export class World {
     for (let i = 0; i < count; i++) this.randomIo(volume);
     if (prng.chance(0.03)) this.guard(this.lookForData(volume));
     for (let i = prng.below(6); i > 0; i--) this.store.step();
+    for (let i = prng.below(4); i > 0 && this.mergeWaits.length > 0; i--) this.mergeWaits.splice(prng.below(this.mergeWaits.length), 1)[0]?.();
     if (prng.chance(0.02)) this.guard(this.fold(volume));
     if (prng.chance(0.015)) this.guard(this.snapshot(volume));
     if (prng.chance(this.options.handOvers ?? 0.01)) this.guard(this.handOver(volume));
@@ -136,6 +146,10 @@ export class World {
     if (prng.chance(this.options.deaths ?? 0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05)))
       await this.die(prng.chance(0.5));
     await tick();
+  }
+
+  private mergeTurn(): Promise<void> {
+    return new Promise((resolve) => this.mergeWaits.push(resolve));
   }
 
   private changeWeather(): void {
@@ -353,10 +367,12 @@ export class World {
       owned: { map, epoch, lease: this.lease },
       sizeBytes: SIZE_BYTES,
       blockSizeBytes: BLOCK_BYTES,
+      mergePace: this.mergePace,
     });
     this.options.hooks?.served?.(served);
     volume.map = map;
     volume.served = served;
+    this.everServed.push(served);
   }
 
   // ---- death ----
@@ -364,6 +380,7 @@ export class World {
   /** The process dies, perhaps with the power. */
   private async die(power: boolean): Promise<void> {
     this.store.die();
+    this.mergeWaits = [];
     this.life++;
     if (power) this.powerFailures++;
     else this.deaths++;

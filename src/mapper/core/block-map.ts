@@ -84,14 +84,23 @@ export class BlockMap implements PageHolder {
 
   /** The index of the first entry at or after `index` that is not absent; `END`, or `MISSING` (then see `nextMissing`). */
   nextAllocated(index: number): number {
-    this.wanted = null;
-    if (this.root === null) return this.rootRef === null ? END : this.miss(this.rootRef, null, 0);
-    return index >= spanOf(this.root.level) ? END : this.seek(this.root, index);
+    return this.nextEntry(index, false);
   }
 
-  /** The page to load next when `nextAllocated(index)` has just answered `MISSING`. */
-  nextMissing(index: number): MissingPage {
-    const answer = this.nextAllocated(index);
+  /** As `nextAllocated`, for layered entries only. */
+  nextLayered(index: number): number {
+    return this.nextEntry(index, true);
+  }
+
+  private nextEntry(index: number, layered: boolean): number {
+    this.wanted = null;
+    if (this.root === null) return this.rootRef === null ? END : this.miss(this.rootRef, null, 0);
+    return index >= spanOf(this.root.level) ? END : this.seek(this.root, index, layered);
+  }
+
+  /** The page to load next when `nextAllocated(index)`, or `nextLayered(index)`, has just answered `MISSING`. */
+  nextMissing(index: number, layered = false): MissingPage {
+    const answer = this.nextEntry(index, layered);
     assert(answer === MISSING && this.wanted !== null, `no page is missing after block ${index}`);
     return this.wanted;
   }
@@ -222,9 +231,10 @@ export class BlockMap implements PageHolder {
     return page;
   }
 
-  private seek(page: CachedPage, index: number): number {
+  private seek(page: CachedPage, index: number, layered: boolean): number {
     if (page.leaf !== null) {
-      const slot = page.leaf.next(Math.max(index - page.first, 0));
+      const from = Math.max(index - page.first, 0);
+      const slot = layered ? page.leaf.nextLayered(from) : page.leaf.next(from);
       this.cache.touch(page);
       return slot === LEAF_FANOUT ? END : page.first + slot;
     }
@@ -236,7 +246,7 @@ export class BlockMap implements PageHolder {
         if (ref !== null) return this.miss(ref, page.level - 1, inner.firstOf(slot));
         continue;
       }
-      const found = child.blocks === 0 ? END : this.seek(child, index);
+      const found = child.blocks === 0 ? END : this.seek(child, index, layered);
       if (found !== END) return found;
     }
     return END;

@@ -103,6 +103,14 @@ export class Leaf {
     return at;
   }
 
+  /** The first slot at or after `slot` that is layered, or `LEAF_FANOUT`. */
+  nextLayered(slot: number): number {
+    if (this.layeredCount === 0) return LEAF_FANOUT;
+    let at = this.next(slot);
+    while (at < LEAF_FANOUT && this.raw(at) >= 0) at = this.next(at + 1);
+    return at;
+  }
+
   /** Makes all slots from `slot` on absent. */
   truncate(slot: number): void {
     if (this.slots === null) {

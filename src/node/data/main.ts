@@ -7,7 +7,7 @@ import { type BlockStore, openFileStore, openMemoryStore } from '../../blocker/i
 import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
-import { Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
+import { ClockedMergePace, Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
 import { Channel } from '../channel.ts';
 import { systemClock } from '../clock.ts';
 import type { NodeConfig } from '../config.ts';
@@ -88,6 +88,7 @@ async function start({ config, bootId }: StartData): Promise<DataStarted> {
   });
   const lease = new Lease(systemClock);
   const registry: RegistryPort = { propose: (command: Command) => channel.request('propose', command) };
+  const mergeRate = config.volume.mergeBytesPerSecond;
   const peers = new Peers(config.name, net, (link: Link) => volumes.watchLink(link));
   const volumes = new Volumes({
     node: config.name,
@@ -96,6 +97,7 @@ async function start({ config, bootId }: StartData): Promise<DataStarted> {
     blockStore: store,
     pageCache: new PageCache(),
     lease,
+    mergePace: mergeRate > 0 ? new ClockedMergePace(systemClock, mergeRate) : null,
     bootId,
     clock: systemClock,
     log,
