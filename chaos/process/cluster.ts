@@ -138,11 +138,6 @@ export class Cluster {
     await startDaemon(node, { clock: systemClock, command: [process.execPath, ...CONTROL_NODE_FLAGS, LAUNCHER], note: () => undefined });
   }
 
-  /** Whether a node answers just now. */
-  answers(name: string): Promise<boolean> {
-    return this.admin(name).answers(ANSWER_TIMEOUT_MS);
-  }
-
   /** Resolves when all nodes, or those named, answer, know a leader and own under the registry's word. */
   async ready(...names: readonly string[]): Promise<void> {
     for (const name of names.length > 0 ? names : this.names) {
@@ -166,6 +161,16 @@ export class Cluster {
   async leader(via: string): Promise<string | null> {
     const { leader } = await this.admin(via).call<ClusterStatus>('GET', '/v1/cluster', undefined, { timeoutMs: 4 * ANSWER_TIMEOUT_MS });
     return leader;
+  }
+
+  /** The same, as the first of these says that answers and knows one. */
+  async leaderOf(names: readonly string[]): Promise<string | null> {
+    for (const via of names) {
+      // One that is paused or dead does not say; the next may.
+      const leader = await this.leader(via).catch(() => null);
+      if (leader !== null) return leader;
+    }
+    return null;
   }
 
   /** For requests without the CLI, which is a process each time. */

@@ -18,4 +18,10 @@ export async function eventually<Value>(
   }
 }
 
+/** Sleeps, and wakes at once when `signal` aborts. */
+export async function sleepUntilAborted(ms: number, signal: AbortSignal): Promise<void> {
+  // Aborted or not: the caller looks.
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
+}
+
 export { sleep };
