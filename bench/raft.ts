@@ -6,7 +6,8 @@
  * system is driven at its leader by a client process of its own over loopback, ours over TCP, etcd by its gRPC API. Both run all the
  * time; the client's load goes to one and the other in turn, and each turn begins with the other one.
  *
- * `--turns` (5) pairs of `--seconds` (5) each; `--connections` (8) at most for the clients. Reported are medians.
+ * `--turns` (5) pairs of `--seconds` (5) each; `--connections` (8) at most for the clients. Reported are medians. `--clients N` runs that case
+ * alone and `--only ours|etcd` one system, for profiles.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -94,6 +95,7 @@ export async function run(args: readonly string[]): Promise<readonly BenchResult
       seconds: { type: 'string', default: '5' },
       turns: { type: 'string', default: '5' },
       connections: { type: 'string', default: '8' },
+      clients: { type: 'string' },
       only: { type: 'string' },
     },
   });
@@ -102,7 +104,7 @@ export async function run(args: readonly string[]): Promise<readonly BenchResult
     const targets: Record<System, Target> = { ours: await startOurs(join(directory, 'ours')), etcd: await startEtcd(join(directory, 'etcd')) };
     try {
       const results: BenchResult[] = [];
-      for (const clients of CLIENTS) {
+      for (const clients of values.clients === undefined ? CLIENTS : [Number(values.clients)]) {
         const samples: Record<System, Sample[]> = { ours: [], etcd: [] };
         for (let turn = 0; turn < Number(values.turns); turn++) {
           const order = turn % 2 === 0 ? SYSTEMS : [...SYSTEMS].reverse();

@@ -6,8 +6,8 @@ import { assertCounter } from './ids.ts';
 const TWO_TO_32 = 0x1_0000_0000;
 const ZEROS = new Uint8Array(1 << 18);
 
-/** CRC-32 (ISO-HDLC) of `bytes`, continued from `seed`, as an unsigned number. */
-export function crc32(bytes: Uint8Array, seed = 0): number {
+/** CRC-32 (ISO-HDLC) of `bytes`, or of a string's UTF-8, continued from `seed`, as an unsigned number. */
+export function crc32(bytes: Uint8Array | string, seed = 0): number {
   return zlibCrc32(bytes, seed);
 }
 

@@ -264,6 +264,8 @@ export class RaftNode {
       return;
     }
     this.writes.add(ready);
+    // The disk works while the state machine does.
+    this.startWrite();
     this.carryOut(ready);
   }
 

@@ -19,7 +19,7 @@
  *     uint64 lastIndex = 3; uint64 lastTerm = 4; bool force = 5; bool granted = 6;
  *     uint64 previousIndex = 7; uint64 previousTerm = 8; repeated Entry entries = 9; uint64 commit = 10;
  *     bool rejected = 11; uint64 index = 12; uint64 hintIndex = 13; uint64 hintTerm = 14;
- *     uint64 round = 15; uint64 context = 16; bool refused = 17; string target = 18;
+ *     uint64 round = 15; uint64 context = 16; bool refused = 17; string target = 18; bool quiet = 19;
  *   }
  *   message StateEntry { string key = 1; bytes value = 2; }
  *   // Part of a snapshot. Chunks count from 0 within a transfer; the last one carries the digest of the whole.
@@ -150,6 +150,7 @@ function writeMessage(message: Message): void {
       writer.counter(8, counter(message.previousTerm));
       for (const entry of message.entries) writeEntry(entry, entry.index, entry.term);
       writer.counter(10, counter(message.commit));
+      writer.flag(19, message.quiet);
       break;
     case 'appendReply':
       writer.flag(11, message.rejected);
@@ -223,7 +224,7 @@ function writeChunk(chunk: Chunk): void {
 }
 
 /** Fields of a message, by their numbers; those that hold a number. */
-const numbers = new Array<number>(19).fill(0);
+const numbers = new Array<number>(20).fill(0);
 
 function readMessage(reader: ProtobufReader, from: string, to: string): Message {
   numbers.fill(0);
@@ -253,7 +254,7 @@ function messageOf(from: string, to: string, entries: Entry[], target: string): 
     case 'voteReply':
       return { from, to, term, type, granted: number(6) !== 0 };
     case 'append':
-      return { from, to, term, type, previousIndex: index(7), previousTerm: number(8) as Term, entries, commit: index(10) };
+      return { from, to, term, type, previousIndex: index(7), previousTerm: number(8) as Term, entries, commit: index(10), quiet: number(19) !== 0 };
     case 'appendReply':
       return { from, to, term, type, rejected: number(11) !== 0, index: index(12), hintIndex: index(13), hintTerm: number(14) as Term };
     case 'heartbeat':

@@ -4,10 +4,10 @@ import type { LogIndex, MessageOf, Term } from './types.ts';
 
 export function handleAppend(state: CoreState, message: MessageOf<'append'>): void {
   const { log } = state;
-  const { from, previousIndex, previousTerm, entries } = message;
+  const { from, previousIndex, previousTerm, entries, quiet } = message;
   if (previousIndex < log.committed) {
     // Old news; what is committed matches in any case. The reply waits for the disk, because a commit index may run ahead of it.
-    accept(state, from, log.committed);
+    if (!quiet) accept(state, from, log.committed);
     return;
   }
   if (!log.matches(previousIndex, previousTerm)) {
@@ -20,7 +20,7 @@ export function handleAppend(state: CoreState, message: MessageOf<'append'>): vo
   const lastIndex = (previousIndex + entries.length) as LogIndex;
   // Only as far as this message proves that the logs match: what lies beyond may be another leader's.
   log.commitTo(Math.min(message.commit, lastIndex) as LogIndex);
-  accept(state, from, lastIndex);
+  if (!quiet) accept(state, from, lastIndex);
 }
 
 export function handleHeartbeat(state: CoreState, message: MessageOf<'heartbeat'>): void {

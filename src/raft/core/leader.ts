@@ -156,9 +156,10 @@ function sendAppend(state: CoreState, progress: Progress, to: NodeId): boolean {
     return false;
   }
   const entries = log.slice(previousIndex, log.lastIndex, state.options.maxAppendBytes);
-  state.send(to, { type: 'append', previousIndex, previousTerm, entries, commit: log.committed });
+  const quiet = entries.length === 0 && progress.state === 'replicate';
+  state.send(to, { type: 'append', previousIndex, previousTerm, entries, commit: log.committed, quiet });
   progress.toldCommit = log.committed;
-  if (entries.length > 0 || progress.state === 'probe') progress.sent((previousIndex + entries.length) as LogIndex, entries.reduce(addBytes, 0));
+  if (!quiet) progress.sent((previousIndex + entries.length) as LogIndex, entries.reduce(addBytes, 0));
   return true;
 }
 

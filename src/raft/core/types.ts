@@ -90,6 +90,8 @@ export type MessageBody =
       readonly previousTerm: Term;
       readonly entries: readonly Entry[];
       readonly commit: LogIndex;
+      /** Only tells a commit index: nobody waits for an acceptance. A rejection is sent all the same, since it shows that an append was lost. */
+      readonly quiet: boolean;
     }
   | {
       readonly type: 'appendReply';

@@ -17,7 +17,8 @@ const TWO_TO_32 = 0x1_0000_0000;
 /** Sorts behind every key of a prefix that ends in a slash. */
 const AFTER_SLASH = '0';
 
-type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string };
+/** Copies what it is given at once, and costs half of what an array of operations does. */
+type Batch = ReturnType<Database['batch']>;
 
 export interface LevelStorageOptions {
   readonly id: string;
@@ -130,7 +131,7 @@ export class LevelStorage implements RaftStorage {
   }
 
   async write(batch: StorageBatch): Promise<void> {
-    const operations: Operation[] = [];
+    const operations = this.database.batch();
     let meta = this.meta;
     if (batch.hardState !== null) {
       const { term, votedFor } = batch.hardState;
@@ -179,8 +180,8 @@ export class LevelStorage implements RaftStorage {
   async install(staging: Staging, at: SnapshotMeta, hardState: HardState | null): Promise<void> {
     assert(staging instanceof LevelStaging && staging.generation === this.meta.state.generation + 1, 'what is installed was staged here');
     const { count, sum } = staging.digest();
-    const operations: Operation[] = [];
-    for (let index = this.meta.base.index + 1; index <= this.meta.last.index; index++) operations.push({ type: 'del', key: entryKey(index) });
+    const operations = this.database.batch();
+    for (let index = this.meta.base.index + 1; index <= this.meta.last.index; index++) operations.del(entryKey(index));
     const { term, votedFor } = hardState ?? this.meta;
     const meta: Meta = {
       ...this.meta,
@@ -209,13 +210,13 @@ export class LevelStorage implements RaftStorage {
   /** Counts this opening durably, which also shows that the disk takes writes, and puts the first mark in place. */
   private async start(hadMark: boolean): Promise<void> {
     await this.clearOtherGenerations();
-    await this.commit([], { ...this.meta, starts: this.meta.starts + 1 });
+    await this.commit(this.database.batch(), { ...this.meta, starts: this.meta.starts + 1 });
     if (hadMark) return;
     this.watermark.syncNow();
     for (const directory of [this.directory, dirname(this.directory)]) syncDirectory(directory);
   }
 
-  private addEntries(entries: StorageBatch['entries'], meta: Meta, operations: Operation[]): Meta {
+  private addEntries(entries: StorageBatch['entries'], meta: Meta, operations: Batch): Meta {
     const first = entries[0]?.index as number;
     assert(first > meta.applied.index && first <= meta.last.index + 1, `entries from ${first} on replace none that are applied and leave no hole`);
     this.chains.length = first - meta.base.index;
@@ -226,14 +227,14 @@ export class LevelStorage implements RaftStorage {
       const encoded = encodeEntry(entry, chain);
       chain = encoded.chain;
       this.chains.push(chain);
-      operations.push({ type: 'put', key: entryKey(index), value: encoded.record });
+      operations.put(entryKey(index), encoded.record);
       index++;
     }
-    for (let old = index; old <= meta.last.index; old++) operations.push({ type: 'del', key: entryKey(old) });
+    for (let old = index; old <= meta.last.index; old++) operations.del(entryKey(old));
     return { ...meta, last: { index: index - 1, chain } };
   }
 
-  private addChanges(applied: NonNullable<StorageBatch['applied']>, meta: Meta, operations: Operation[]): Meta {
+  private addChanges(applied: NonNullable<StorageBatch['applied']>, meta: Meta, operations: Batch): Meta {
     assert(this.stateWasRead, 'state is read before it is changed');
     assert(applied.at.index >= meta.applied.index, 'the stored state never goes back');
     const digest = { count: meta.state.count, sum: meta.state.sum };
@@ -243,30 +244,30 @@ export class LevelStorage implements RaftStorage {
       if (old !== undefined) subtractFrom(digest, old);
       if (value === null) {
         this.checksums.delete(key);
-        if (old !== undefined) operations.push({ type: 'del', key: prefix + key });
+        if (old !== undefined) operations.del(prefix + key);
         continue;
       }
       const checksum = stateChecksum(key, value);
       this.checksums.set(key, checksum);
       addTo(digest, checksum);
-      operations.push({ type: 'put', key: prefix + key, value: encodeStateValue(checksum, value) });
+      operations.put(prefix + key, encodeStateValue(checksum, value));
     }
     return { ...meta, applied: applied.at, state: { ...meta.state, ...digest } };
   }
 
-  private addCompaction(to: SnapshotMeta, meta: Meta, operations: Operation[]): Meta {
+  private addCompaction(to: SnapshotMeta, meta: Meta, operations: Batch): Meta {
     assert(to.index > meta.base.index && to.index <= meta.last.index, 'compaction drops a part of the stored log');
-    for (let index = meta.base.index + 1; index <= to.index; index++) operations.push({ type: 'del', key: entryKey(index) });
+    for (let index = meta.base.index + 1; index <= to.index; index++) operations.del(entryKey(index));
     this.chains.splice(0, to.index - meta.base.index);
     return { ...meta, base: { ...to, chain: this.chains[0] as number } };
   }
 
-  private async commit(operations: Operation[], meta: Meta): Promise<void> {
+  private async commit(operations: Batch, meta: Meta): Promise<void> {
     assert(!this.busy, 'one batch at a time: the watermark speaks of the last one');
     this.busy = true;
     this.meta = { ...meta, batch: meta.batch + 1 };
-    operations.push({ type: 'put', key: META_KEY, value: encodeMeta(this.meta) });
-    await this.database.batch(operations, { sync: true }).catch((error: unknown) => {
+    operations.put(META_KEY, encodeMeta(this.meta));
+    await operations.write({ sync: true }).catch((error: unknown) => {
       throw ArchipelagoError.from(error, `Raft log in ${this.directory} cannot be written`);
     });
     this.watermark.note(markOf(this.meta));
@@ -293,13 +294,14 @@ class LevelStaging implements Staging {
 
   async add(entries: readonly StateEntry[]): Promise<void> {
     const prefix = statePrefix(this.generation);
-    const operations = entries.map(({ key, value }) => {
+    const operations = this.database.batch();
+    for (const { key, value } of entries) {
       const checksum = stateChecksum(key, value);
       addTo(this.totals, checksum);
-      return { type: 'put' as const, key: prefix + key, value: encodeStateValue(checksum, value) };
-    });
+      operations.put(prefix + key, encodeStateValue(checksum, value));
+    }
     // Synced, because the batch that installs all of it may land in a younger log file of LevelDB's than these.
-    await this.database.batch(operations, { sync: true });
+    await operations.write({ sync: true });
   }
 
   digest(): StateDigest {

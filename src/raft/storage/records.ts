@@ -136,7 +136,7 @@ export function decodeMeta(record: Uint8Array, directory: string): Meta {
 }
 
 export function stateChecksum(key: string, value: Uint8Array): number {
-  return crc32(value, crc32(encoder.encode(key)));
+  return crc32(value, crc32(key));
 }
 
 export function encodeStateValue(checksum: number, value: Uint8Array): Uint8Array {
