@@ -18,6 +18,8 @@ interface Session {
   /** Sequences below are answered, and their results forgotten. */
   acknowledged: number;
   readonly results: Map<number, Uint8Array>;
+  /** Sequences whose results the stored state has; what differs from `results` is what the next store changes. */
+  readonly stored: Set<number>;
 }
 
 export type Outcome =
@@ -31,6 +33,8 @@ export class Applier {
   private readonly machine: StateMachine;
   private readonly sessions = new Map<string, Session>();
   private changes = new Map<string, Uint8Array | null>();
+  /** Clients whose session is not stored as it is: most results come and go between two stores, and are never written. */
+  private readonly changedSessions = new Set<string>();
   /** Of the values that wait to be stored. */
   pendingBytes = 0;
 
@@ -42,6 +46,7 @@ export class Applier {
   load(entries: readonly StateEntry[]): void {
     this.sessions.clear();
     this.changes = new Map();
+    this.changedSessions.clear();
     this.pendingBytes = 0;
     const user: StateEntry[] = [];
     for (const { key, value } of entries) {
@@ -60,8 +65,9 @@ export class Applier {
     if (session === null) return { kind: 'superseded' };
     const outcome = this.applyOnce(session, entry);
     if (entry.acknowledged > session.acknowledged) {
-      this.forgetBelow(entry.clientId, session, entry.acknowledged);
-      this.storeSession(entry.clientId, session);
+      for (const sequence of session.results.keys()) if (sequence < entry.acknowledged) session.results.delete(sequence);
+      session.acknowledged = entry.acknowledged;
+      this.changedSessions.add(entry.clientId);
     }
     return outcome;
   }
@@ -73,10 +79,15 @@ export class Applier {
   }
 
   get hasChanges(): boolean {
-    return this.changes.size > 0;
+    return this.changes.size > 0 || this.changedSessions.size > 0;
   }
 
   takeChanges(): ReadonlyMap<string, Uint8Array | null> {
+    for (const clientId of this.changedSessions) {
+      const session = this.sessions.get(clientId);
+      if (session !== undefined) this.addSession(clientId, session);
+    }
+    this.changedSessions.clear();
     const taken = this.changes;
     this.changes = new Map();
     this.pendingBytes = 0;
@@ -85,7 +96,10 @@ export class Applier {
 
   private run(entry: Entry): Uint8Array {
     const { result, changes } = this.machine.apply(entry.data, entry.index, entry.term);
-    for (const { key, value } of changes) this.change(`u/${key}`, value);
+    for (const { key, value } of changes) {
+      this.changes.set(`u/${key}`, value);
+      this.pendingBytes += key.length + (value?.byteLength ?? 0);
+    }
     return result;
   }
 
@@ -95,7 +109,8 @@ export class Applier {
     if (known !== undefined) return { kind: 'applied', result: known };
     const result = this.run(entry);
     session.results.set(entry.sequence, result);
-    this.change(resultKey(entry.clientId, entry.sequence), result);
+    this.changedSessions.add(entry.clientId);
+    this.pendingBytes += result.byteLength;
     return { kind: 'applied', result };
   }
 
@@ -103,45 +118,38 @@ export class Applier {
     const held = this.sessions.get(entry.clientId);
     if (held !== undefined && held.number > entry.session) return null;
     if (held?.number === entry.session) return held;
-    if (held !== undefined) this.forgetBelow(entry.clientId, held, Number.POSITIVE_INFINITY);
-    const session: Session = { number: entry.session, acknowledged: 1, results: new Map() };
+    // Its results go with the next store; they are of no use to the new session.
+    const session: Session = { number: entry.session, acknowledged: 1, results: new Map(), stored: held?.stored ?? new Set() };
     this.sessions.set(entry.clientId, session);
-    this.storeSession(entry.clientId, session);
+    this.changedSessions.add(entry.clientId);
     return session;
   }
 
-  private forgetBelow(clientId: string, session: Session, acknowledged: number): void {
-    for (const sequence of session.results.keys()) {
-      if (sequence >= acknowledged) continue;
-      session.results.delete(sequence);
-      this.change(resultKey(clientId, sequence), null);
-    }
-    session.acknowledged = acknowledged;
-  }
-
-  private storeSession(clientId: string, session: Session): void {
+  private addSession(clientId: string, session: Session): void {
+    const { number, acknowledged, results, stored } = session;
     const value = new Uint8Array(16);
-    writeCounter(viewOf(value), 0, session.number);
-    writeCounter(viewOf(value), 8, session.acknowledged);
-    this.change(`c/${clientId}`, value);
+    writeCounter(viewOf(value), 0, number);
+    writeCounter(viewOf(value), 8, acknowledged);
+    this.changes.set(`c/${clientId}`, value);
+    for (const sequence of stored) this.changes.set(resultKey(clientId, sequence), null);
+    for (const [sequence, result] of results) this.changes.set(resultKey(clientId, sequence), result);
+    stored.clear();
+    for (const sequence of results.keys()) stored.add(sequence);
   }
 
   /** Storage lists `c/` before `r/`, so the session is there when its results come. */
   private loadSession(clientId: string, value: Uint8Array): void {
     const view = viewOf(value);
-    this.sessions.set(clientId, { number: readCounter(view, 0), acknowledged: readCounter(view, 8), results: new Map() });
+    this.sessions.set(clientId, { number: readCounter(view, 0), acknowledged: readCounter(view, 8), results: new Map(), stored: new Set() });
   }
 
   private loadResult(key: string, name: string, value: Uint8Array): void {
     assert(key.startsWith('r/') && name.at(-17) === '/', `stored state has an unknown key ${key}`);
     const session = this.sessions.get(name.slice(0, -17));
     assert(session !== undefined, `a stored result belongs to a stored session: ${key}`);
-    session.results.set(Number.parseInt(name.slice(-16), 16), value);
-  }
-
-  private change(key: string, value: Uint8Array | null): void {
-    this.changes.set(key, value);
-    this.pendingBytes += key.length + (value?.byteLength ?? 0);
+    const sequence = Number.parseInt(name.slice(-16), 16);
+    session.results.set(sequence, value);
+    session.stored.add(sequence);
   }
 }
 
