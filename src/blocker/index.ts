@@ -1,4 +1,5 @@
 export { type FileStoreOptions, openFileStore } from './file/store.ts';
+export { checkFileStore } from './file/superblock.ts';
 export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
 export type {
   BlockObject,

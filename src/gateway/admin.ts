@@ -52,6 +52,27 @@ export interface ClusterView {
   store: { kind: string; location: string; usedBytes: number; availableBytes: number | null };
 }
 
+export interface InvitationView {
+  /** What `cluster join` takes. It holds a secret, and is of use once. */
+  token: string;
+  /** ISO 8601. */
+  expiresAt: string;
+}
+
+/** After a removal: who is left in Raft's configuration, as far as it is carried out. */
+export interface MembersView {
+  node: string;
+  voters: string[];
+  learners: string[];
+}
+
+export interface TransferView {
+  /** Null when there was none. */
+  from: string | null;
+  to: string;
+  term: number;
+}
+
 export interface CheckView {
   name: string;
   ok: boolean;
@@ -85,4 +106,9 @@ export interface AdminService {
   clusterStatus(): Promise<ClusterView>;
   /** Hands all volumes of this node over to others. Null for `node`: the node that answers. */
   drainNode(node: string | null): Promise<{ node: string; moved: number }>;
+  /** Lets one more node join, once, until the time is over; null for an hour. */
+  invite(request: { expiresMs: number | null }): Promise<InvitationView>;
+  /** For good. One that answers is drained first; `force` gives up what one that does not answer owns. */
+  removeNode(name: string, options: { force: boolean }): Promise<MembersView>;
+  transferLeader(request: { to: string }): Promise<TransferView>;
 }

@@ -1,5 +1,15 @@
-export type { AdminService, CheckView, ClusterView, MigrationView, NodeView, VolumeView } from './admin.ts';
-export type { CliHandlers, CliOutput, UpOptions } from './cli/cluster.ts';
+export type {
+  AdminService,
+  CheckView,
+  ClusterView,
+  InvitationView,
+  MembersView,
+  MigrationView,
+  NodeView,
+  TransferView,
+  VolumeView,
+} from './admin.ts';
+export type { CliHandlers, CliOutput, JoinOptions, UpOptions } from './cli/cluster.ts';
 export type { CliContext } from './cli/program.ts';
 export { runCli } from './cli/run.ts';
 export { AdminClient } from './http/client.ts';

@@ -4,6 +4,7 @@
  */
 import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { ArchipelagoError } from '../base/index.ts';
+import { cut } from './cut.ts';
 import { sparseWindowUpdates } from './fewer-writes.ts';
 import { emptyHeader, type FrameHeader, ProtocolError } from './frame.ts';
 import { FrameReader, type OnFrame } from './frame-reader.ts';
@@ -98,7 +99,7 @@ export class Channel {
     this.stream.removeEventListener('close', this.onClose);
     this.stream.removeEventListener('remoteCloseWrite', this.onRemoteEnd);
     this.connection.removeEventListener('close', this.onClose);
-    if (this.connection.status !== 'closed' && this.connection.status !== 'aborted') this.connection.abort(error);
+    if (this.connection.status !== 'closed' && this.connection.status !== 'aborted') cut(this.connection, error);
     this.onEnd(error);
   }
 

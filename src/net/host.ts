@@ -1,7 +1,9 @@
 /** The network of one process: who may connect, one link per peer and class of traffic, and the clock that watches them. */
 import { ArchipelagoError, assert, type Clock, type Log, type Timer } from '../base/index.ts';
 import { Channel } from './channel.ts';
+import { cut } from './cut.ts';
 import { Dialer, RefusedError } from './dialer.ts';
+import { ASK, type Asked, ask, Guests } from './guests.ts';
 import { type Hello, OUR_WIRE_VERSIONS, refuse, shakeAsDialer, shakeAsListener } from './handshake.ts';
 import type { Node, Opened } from './libp2p-node.ts';
 import { type LinkContext, PeerLink } from './link.ts';
@@ -38,6 +40,8 @@ export class NetHost implements LinkContext {
   private readonly traffic: readonly Traffic[];
   private readonly protocolPrefix: string;
   private readonly hello: Hello;
+  private readonly purpose: string;
+  private readonly guests: Guests | null;
   private readonly handlers = new Map<Traffic, Handler>();
   /** Peers of the list, former ones, and those that somebody asked a link for: a link lives as long as the host. */
   private readonly known = new Map<string, KnownPeer>();
@@ -56,7 +60,11 @@ export class NetHost implements LinkContext {
     checkLimits(this.limits);
     checkTiming(this.timing);
     this.traffic = options.traffic ?? TRAFFIC_CLASSES;
+    this.purpose = options.purpose;
     this.protocolPrefix = `/archipelago/${options.purpose}/`;
+    this.guests = options.guests
+      ? new Guests({ service: options.guests, isMember: (peerId) => this.isAllowed(peerId), clock: this.clock, log: this.log })
+      : null;
     const { maxPayloadBytes, maxMetadataBytes, maxOutstandingRequests, maxOutstandingBytes } = this.limits;
     this.hello = {
       cluster: options.clusterId,
@@ -73,10 +81,15 @@ export class NetHost implements LinkContext {
       identity: options.identity,
       listen: options.listen,
       clock: options.clock,
-      isAllowed: (peerId) => host.isAllowed(peerId),
+      isAllowed: (peerId) => host.isAllowed(peerId) || (host.stopping === null && (host.guests?.admits(peerId) ?? false)),
       denied: (peerId) => host.log.warn({ peerId }, 'refused a connection: the PeerId is not in the list of peers'),
-      protocols: host.traffic.map((traffic) => host.protocolPrefix + traffic),
-      accept: (protocol, opened) => host.accept(protocol.slice(host.protocolPrefix.length) as Traffic, opened),
+      opened: (connection) => host.guests?.opened(connection),
+      protocols: [...host.traffic, ...(host.guests === null ? [] : [ASK])].map((last) => host.protocolPrefix + last),
+      accept: (protocol, opened) => {
+        const last = protocol.slice(host.protocolPrefix.length);
+        if (last === ASK) host.guests?.accept(opened);
+        else host.accept(last as Traffic, opened);
+      },
     });
     host.scheduleTick();
     return host;
@@ -113,6 +126,12 @@ export class NetHost implements LinkContext {
   handle(traffic: Traffic, handler: Handler): void {
     assert(!this.handlers.has(traffic), `one handler for ${traffic} traffic`);
     this.handlers.set(traffic, handler);
+  }
+
+  /** Asks a peer, in the list or not, one question; see `guests.ts` for how this fails. */
+  ask(asked: Asked): Promise<Uint8Array> {
+    assert(this.node !== null, 'a host that asks has been started');
+    return ask(this.node, this.purpose, asked, this.clock);
   }
 
   /** Closes everything; outstanding requests fail. Links stay usable objects that are never connected again. */
@@ -203,7 +222,7 @@ export class NetHost implements LinkContext {
   private accept(traffic: Traffic, opened: Opened): void {
     const peerId = opened.connection.remotePeer.toString();
     if (!this.isAllowed(peerId)) {
-      opened.connection.abort(new Error('the peer is not allowed'));
+      cut(opened.connection, new Error('the peer is not allowed'));
       return;
     }
     const link = this.know(peerId).links[traffic];

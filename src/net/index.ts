@@ -1,3 +1,4 @@
+export { askAsGuest, type GuestService } from './guests.ts';
 export { NetHost } from './host.ts';
 export { ephemeralIdentity, type Identity, loadOrCreateIdentity } from './identity.ts';
 export {

@@ -10,6 +10,7 @@ import { tcp } from '@libp2p/tcp';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { ArchipelagoError, type Clock } from '../base/index.ts';
+import { cut } from './cut.ts';
 import { gatherWrites, WINDOW_BYTES } from './fewer-writes.ts';
 import type { Identity } from './identity.ts';
 import { guardFirstBytes } from './inbound-guard.ts';
@@ -42,6 +43,8 @@ export interface NodeOptions {
   isAllowed(peerId: string): boolean;
   /** An authenticated stranger was turned away. */
   denied(peerId: string): void;
+  /** Each inbound connection, once it is authenticated and let in. */
+  opened(connection: Connection): void;
   /** Inbound streams of these protocols go to `accept`. */
   protocols: string[];
   accept(protocol: string, opened: Opened): void;
@@ -49,6 +52,8 @@ export interface NodeOptions {
 
 export interface Node {
   readonly addresses: string[];
+  /** Opens a new connection to the peer. */
+  dial(peerId: string, addresses: string[], signal: AbortSignal): Promise<Connection>;
   /** Opens a new connection to the peer, never an existing one, and a stream of the protocol on it. */
   open(peerId: string, addresses: string[], protocol: string, signal: AbortSignal): Promise<Opened>;
   /** Closes all connections to a peer. */
@@ -102,7 +107,10 @@ export async function startNode(options: NodeOptions): Promise<Node> {
   for (const protocol of options.protocols) {
     await libp2p.handle(protocol, (stream, connection) => options.accept(protocol, { stream, connection }), { maxInboundStreams: 1 });
   }
-  libp2p.addEventListener('connection:open', (event) => closeIfUnused(event.detail, options.clock));
+  libp2p.addEventListener('connection:open', ({ detail: connection }) => {
+    closeIfUnused(connection, options.clock);
+    if (connection.direction === 'inbound') options.opened(connection);
+  });
   try {
     await libp2p.start();
   } catch (error) {
@@ -129,29 +137,34 @@ function notAnAddress(address: string, cause: unknown): ArchipelagoError {
 }
 
 function wrap(libp2p: Awaited<ReturnType<typeof createLibp2p>>): Node {
+  const dial = (peerId: string, addresses: string[], signal: AbortSignal): Promise<Connection> =>
+    libp2p.dial(
+      addresses.map((address) => parseAddress(address).encapsulate(`/p2p/${peerId}`)),
+      { force: true, signal },
+    );
   return {
+    dial,
     get addresses() {
       return libp2p.getMultiaddrs().map((address) => address.toString().split('/p2p/')[0]!);
     },
     async open(peerId, addresses, protocol, signal) {
-      const targets = addresses.map((address) => parseAddress(address).encapsulate(`/p2p/${peerId}`));
-      const connection = await libp2p.dial(targets, { force: true, signal });
+      const connection = await dial(peerId, addresses, signal);
       try {
         // libp2p joins a dial to a peer that it is already dialling, whatever `force` says; dialers take turns, so this is a bug of ours.
         if (connection.streams.length > 0) throw new ArchipelagoError('internal', 'the dial gave a connection that is in use');
         return { connection, stream: await connection.newStream(protocol, { signal }) };
       } catch (error) {
-        if (connection.streams.length === 0) connection.abort(error as Error);
+        if (connection.streams.length === 0) cut(connection, error as Error);
         throw error;
       }
     },
     drop(peerId) {
       for (const connection of libp2p.getConnections()) {
-        if (connection.remotePeer.toString() === peerId) connection.abort(new Error('the peer is no longer allowed'));
+        if (connection.remotePeer.toString() === peerId) cut(connection, new Error('the peer is no longer allowed'));
       }
     },
     async stop() {
-      for (const connection of libp2p.getConnections()) connection.abort(new Error('the node stops'));
+      for (const connection of libp2p.getConnections()) cut(connection, new Error('the node stops'));
       await libp2p.stop();
     },
   };
@@ -165,7 +178,7 @@ function socketOptions(): { noDelay: boolean } {
 
 function closeIfUnused(connection: Connection, clock: Clock): void {
   const timer = clock.setTimer(IDLE_CONNECTION_MS, () => {
-    if (connection.streams.length === 0) connection.abort(new Error('nothing was opened on the connection'));
+    if (connection.streams.length === 0) cut(connection, new Error('nothing was opened on the connection'));
   });
   connection.addEventListener('close', () => timer.cancel());
 }

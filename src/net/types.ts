@@ -1,5 +1,6 @@
 /** What users of `src/net` see, and the limits that both ends of a link keep. */
 import { type ArchipelagoError, assert, type Clock, type Log } from '../base/index.ts';
+import type { GuestService } from './guests.ts';
 import type { Identity } from './identity.ts';
 
 /** Each class of traffic has its own connection, so that heartbeats never queue behind blocks. */
@@ -71,6 +72,8 @@ export interface NetOptions {
   purpose: string;
   /** The classes that this host connects, both by default: each costs a connection to every peer. All hosts of a purpose name the same ones. */
   traffic?: readonly Traffic[];
+  /** Answers questions of hosts that are in no list; nobody else gets in when absent. */
+  guests?: GuestService;
   clock: Clock;
   log: Log;
   limits?: Partial<Limits>;

@@ -10,13 +10,13 @@ const RENEWALS_A_LEASE = 3;
 /** An election must outlast this many heartbeats, or the loss of one deposes a leader. */
 const HEARTBEATS_AN_ELECTION = 3;
 
-const nodeName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'must be 1 to 63 letters, digits, dots, dashes or underscores');
-const tcpAddress = z.string().regex(/^\/(ip4|ip6|dns|dns4|dns6)\/[^/]+\/tcp\/\d{1,5}$/, 'must be a multiaddr as /ip4/127.0.0.1/tcp/7001');
+export const nodeName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'must be 1 to 63 letters, digits, dots, dashes or underscores');
+export const tcpAddress = z.string().regex(/^\/(ip4|ip6|dns|dns4|dns6)\/[^/]+\/tcp\/\d{1,5}$/, 'must be a multiaddr as /ip4/127.0.0.1/tcp/7001');
 const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must have the form HOST:PORT');
 const path = z.string().min(1);
 const milliseconds = (from: number, to: number) => z.int().min(from).max(to);
 
-const storeSchema = z.discriminatedUnion('kind', [
+export const storeSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('file'),
     directory: path.describe('Where the objects are; shared by the nodes'),
@@ -66,18 +66,16 @@ const volumeSchema = z.strictObject({
     .describe('How much a node copies a second, for all its volumes, to complete the blocks that clones have written in part; 0: nothing'),
 });
 
-const bootstrapSchema = z.strictObject({
-  members: z
-    .array(
-      z.strictObject({
-        name: nodeName.describe('A first member'),
-        peerId: z.string().min(1).describe('Its PeerId'),
-        control: tcpAddress.describe('The address of its control process'),
-        data: tcpAddress.describe('The address of its data process'),
-      }),
-    )
-    .min(1),
+export const memberSchema = z.strictObject({
+  name: nodeName.describe('A member'),
+  peerId: z.string().min(1).describe('Its PeerId'),
+  control: tcpAddress.describe('The address of its control process'),
+  data: tcpAddress.describe('The address of its data process'),
 });
+
+export type FirstMember = z.output<typeof memberSchema>;
+
+const membersSchema = z.strictObject({ members: z.array(memberSchema).min(1) });
 
 export const nodeFileSchema = z.strictObject({
   name: nodeName.describe('The name of this node in the cluster'),
@@ -97,7 +95,10 @@ export const nodeFileSchema = z.strictObject({
   raft: raftSchema.prefault({}),
   lease: leaseSchema.prefault({}),
   volume: volumeSchema.prefault({}),
-  bootstrap: bootstrapSchema.optional().describe('The first members; read only while `raft/` is empty'),
+  bootstrap: membersSchema.optional().describe('The first members; read only while `raft/` is empty'),
+  join: membersSchema
+    .optional()
+    .describe('Instead of `bootstrap` on a node that has joined: whom to find the cluster by, until `raft/` knows better'),
 });
 
 type NodeFile = z.output<typeof nodeFileSchema>;
@@ -108,7 +109,7 @@ export interface HostPort {
 }
 
 /** The file with all paths absolute, addresses taken apart and relations checked. */
-export interface NodeConfig extends Omit<NodeFile, 'nbd' | 'http' | 'bootstrap'> {
+export interface NodeConfig extends Omit<NodeFile, 'nbd' | 'http' | 'bootstrap' | 'join'> {
   /** The file that this was read from. */
   file: string;
   identityFile: string;
@@ -116,6 +117,7 @@ export interface NodeConfig extends Omit<NodeFile, 'nbd' | 'http' | 'bootstrap'>
   nbd: { socket: string; listen: HostPort | null; insecure: boolean };
   http: { socket: string; listen: HostPort | null; tokenFile: string | null };
   bootstrap: NodeFile['bootstrap'] | null;
+  join: NodeFile['join'] | null;
 }
 
 export function loadConfig(file: string): NodeConfig {
@@ -166,6 +168,7 @@ function resolved(given: NodeFile, file: string): NodeConfig {
       tokenFile: given.http.tokenFile === undefined ? null : absolute(given.http.tokenFile),
     },
     bootstrap: given.bootstrap ?? null,
+    join: given.join ?? null,
   };
 }
 
@@ -176,7 +179,7 @@ function hostPort(text: string | undefined): HostPort | null {
 }
 
 /** What single keys cannot tell. */
-function relationProblem({ raft, lease, nbd, http, bootstrap, name, listen, dataListen, store }: NodeFile): string | null {
+function relationProblem({ raft, lease, nbd, http, bootstrap, join, name, listen, dataListen, store }: NodeFile): string | null {
   const ports = [listen, dataListen].map((address) => Number(address.slice(address.lastIndexOf('/') + 1)));
   for (const port of [...ports, hostPort(nbd.listen)?.port ?? 0, hostPort(http.listen)?.port ?? 0]) {
     if (port > 65_535) return `there is no port ${port}`;
@@ -189,10 +192,12 @@ function relationProblem({ raft, lease, nbd, http, bootstrap, name, listen, data
   if (lease.driftMs >= lease.durationMs) return "'lease.driftMs' must be less than 'lease.durationMs'";
   if (nbd.listen !== undefined && !nbd.insecure) return "'nbd.listen' needs TLS, which is not there yet, or 'nbd.insecure = true'";
   if (http.listen !== undefined && http.tokenFile === undefined) return "'http.listen' needs 'http.tokenFile'";
-  if (bootstrap === undefined) return null;
-  const names = bootstrap.members.map((member) => member.name);
-  if (new Set(names).size < names.length) return "'bootstrap.members' has a name twice";
-  if (!names.includes(name)) return `'bootstrap.members' lacks this node, '${name}'`;
+  if (bootstrap !== undefined && join !== undefined) return "'bootstrap' is for the first members and 'join' for later ones: a node has one of them";
+  const table = bootstrap === undefined ? 'join' : 'bootstrap';
+  const names = (bootstrap ?? join)?.members.map((member) => member.name);
+  if (names === undefined) return null;
+  if (new Set(names).size < names.length) return `'${table}.members' has a name twice`;
+  if (!names.includes(name)) return `'${table}.members' lacks this node, '${name}'`;
   if (store.kind === 'memory' && names.length > 1) return "the store 'memory' takes one node only";
   return null;
 }

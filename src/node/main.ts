@@ -30,6 +30,10 @@ const handlers: CliHandlers = {
     const { downCommand } = await import('./cluster/commands.ts');
     await downCommand(directory, output, executable);
   },
+  async join(options, output) {
+    const { joinCommand } = await import('./cluster/join.ts');
+    await joinCommand(options, output, { clock: systemClock, version });
+  },
 };
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };

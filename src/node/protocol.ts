@@ -26,7 +26,11 @@ export interface Activate extends RegistryTable {
   readonly livenessEpoch: LivenessEpoch;
 }
 
-export type RegistryNotice = { readonly volume: VolumeRecord } | { readonly removed: VolumeId } | { readonly node: NodeRecord };
+export type RegistryNotice =
+  | { readonly volume: VolumeRecord }
+  | { readonly removed: VolumeId }
+  | { readonly node: NodeRecord }
+  | { readonly removedNode: string };
 
 /** A monotonic time in ms until which this node's lease holds; null: for as long as this node's processes live. */
 export interface LeaseNotice {

@@ -15,6 +15,7 @@ listen = "/ip4/127.0.0.1/tcp/7001"
 dataListen = "/ip4/127.0.0.1/tcp/7002"
 `;
 const STORE = '[store]\nkind = "file"\ndirectory = "../store"\n';
+const JOINED = (name: string) => MEMBER(name).replace('bootstrap', 'join');
 const MEMBER = (name: string) =>
   `[[bootstrap.members]]\nname = "${name}"\npeerId = "p"\ncontrol = "/ip4/127.0.0.1/tcp/1"\ndata = "/ip4/127.0.0.1/tcp/2"\n`;
 
@@ -39,6 +40,7 @@ describe('node.toml', () => {
       volume: { mergeBytesPerSecond: 16 * 1024 * 1024 },
       lease: { durationMs: 3000, renewMs: 500, driftMs: 300 },
       bootstrap: null,
+      join: null,
     });
   });
 
@@ -102,6 +104,8 @@ describe('node.toml', () => {
     ['HTTP on TCP without a token', `${TOP}${STORE}[http]\nlisten = "0.0.0.0:80"`, "'http.listen' needs 'http.tokenFile'"],
     ['a member twice', TOP + STORE + MEMBER('n1') + MEMBER('n1'), "'bootstrap.members' has a name twice"],
     ['itself not a member', TOP + STORE + MEMBER('n2'), "'bootstrap.members' lacks this node, 'n1'"],
+    ['itself not a member it joined as', TOP + STORE + JOINED('n2'), "'join.members' lacks this node, 'n1'"],
+    ['first and later at once', TOP + STORE + MEMBER('n1') + JOINED('n1'), 'a node has one of them'],
     ['memory for two', `${TOP}[store]\nkind = "memory"\n${MEMBER('n1')}${MEMBER('n2')}`, "the store 'memory' takes one node only"],
     ['broken TOML', 'name = \n', 'not valid TOML at line 1, column'],
     ['a key twice', 'name = "a"\nname = "b"', 'not valid TOML at line 2'],

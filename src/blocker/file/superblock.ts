@@ -34,6 +34,20 @@ export async function prepareDirectory(directory: string, clusterId: string, dur
   }
 }
 
+/** Checks that the directory is the store of `clusterId` already, and makes nothing. Rejects with `not-found` where there is no store. */
+export async function checkFileStore(directory: string, clusterId: string): Promise<void> {
+  const path = `${directory}/${SUPERBLOCK}`;
+  let text: string | null;
+  try {
+    text = await readSuperblock(directory);
+  } catch (error) {
+    throw ArchipelagoError.from(error, `reading ${path}`);
+  }
+  if (text === null)
+    throw new ArchipelagoError('not-found', `there is no store in ${directory}`, { hint: 'mount it there first, or name where it is' });
+  check(text, path, clusterId);
+}
+
 /** Whoever links first wins, and nobody sees half a superblock. */
 async function makeSuperblock(directory: string, clusterId: string, durability: Durability): Promise<void> {
   const workshop = await mkdtemp(`${directory}/${MAKING}`);

@@ -23,14 +23,26 @@ export interface UpOptions {
   detach: boolean;
 }
 
+export interface JoinOptions {
+  /** `-` for standard input. */
+  token: string;
+  name: string;
+  directory: string;
+  listen: string | null;
+  dataListen: string | null;
+  storeDirectory: string | null;
+}
+
 export interface CliHandlers {
   /** Runs one daemon until it is stopped. */
   start(configFile: string): Promise<void>;
   up(options: UpOptions, output: CliOutput): Promise<void>;
   down(directory: string, output: CliOutput): Promise<void>;
+  join(options: JoinOptions, output: CliOutput): Promise<void>;
 }
 
-export function addClusterCommands(program: Command, session: Session, handlers: CliHandlers): void {
+/** Returns the group `cluster`, which has more commands in `members.ts`. */
+export function addClusterCommands(program: Command, session: Session, handlers: CliHandlers): Command {
   addStarting(program, session, handlers);
   const cluster = addGroup(program, 'cluster', 'The cluster as a whole');
   addLeaf(cluster, session, {
@@ -65,10 +77,12 @@ export function addClusterCommands(program: Command, session: Session, handlers:
       return { json: view, text: `Moved ${view.moved} volume${view.moved === 1 ? '' : 's'} off ${view.node}.` };
     },
   });
+  return cluster;
 }
 
+export const dataOption = () => new Option('--data <dir>', 'the directory of the cluster').default(DEFAULT_DIRECTORY);
+
 function addStarting(program: Command, session: Session, handlers: CliHandlers): void {
-  const dataOption = () => new Option('--data <dir>', 'the directory of the cluster').default(DEFAULT_DIRECTORY);
   addLeaf<{ nodes?: number; data: string; store?: string; cephConf?: string; detach?: true }>(program, session, {
     usage: 'up',
     summary: 'Start a cluster on this host, or go on with one',
@@ -102,7 +116,7 @@ function addStarting(program: Command, session: Session, handlers: CliHandlers):
   });
 }
 
-function outputFor(asJson: boolean): CliOutput {
+export function outputFor(asJson: boolean): CliOutput {
   return {
     result: (json, text) => printResult({ json, text }, asJson),
     note(line) {

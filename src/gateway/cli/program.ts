@@ -4,6 +4,7 @@ import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { addClusterCommands, type CliHandlers } from './cluster.ts';
 import { addCompletion } from './completion.ts';
 import { addGroup, jsonOption, nodeOptions, type Session } from './leaf.ts';
+import { addMemberCommands } from './members.ts';
 import { printError } from './output.ts';
 import { addTransferCommands } from './transfer-commands.ts';
 import { addVolumeCommands } from './volume.ts';
@@ -50,7 +51,7 @@ export function makeProgram(session: Session, handlers: CliHandlers, version: st
   const volume = addGroup(program, 'volume', 'Volumes and snapshots');
   addVolumeCommands(volume, session);
   addTransferCommands(volume, session);
-  addClusterCommands(program, session, handlers);
+  addMemberCommands(addClusterCommands(program, session, handlers), session, handlers);
   addCompletion(program, session);
   program.addHelpText(
     'after',

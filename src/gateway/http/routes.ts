@@ -232,6 +232,35 @@ const otherRoutes: readonly Route[] = [
     response: s.drainView,
     handle: ({ service, body }) => service.drainNode(body.node),
   }),
+  route({
+    method: 'POST',
+    path: '/v1/invitations',
+    operationId: 'invite',
+    summary: 'Let one more node join, once, until the invitation expires',
+    status: 201,
+    body: s.inviteBody,
+    response: s.invitationView,
+    handle: ({ service, body }) => service.invite(body),
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/nodes/:node',
+    operationId: 'removeNode',
+    summary: 'Remove a node for good; one that answers is drained first',
+    params: s.nodeParams,
+    query: s.removeNodeQuery,
+    response: s.membersView,
+    handle: ({ service, params, query }) => service.removeNode(params.node, { force: query.force === 'true' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/cluster/leader',
+    operationId: 'transferLeader',
+    summary: 'Make another voter the leader',
+    body: s.transferBody,
+    response: s.transferView,
+    handle: ({ service, body }) => service.transferLeader(body),
+  }),
 ];
 
 export const ROUTES: readonly Route[] = [...volumeRoutes, ...otherRoutes];

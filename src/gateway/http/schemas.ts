@@ -11,6 +11,10 @@ import {
   sizeProblem,
 } from './names.ts';
 
+/** An invitation lives for a second to a week. */
+const MIN_EXPIRY_MS = 1000;
+const MAX_EXPIRY_MS = 7 * 24 * 3_600_000;
+
 /** Adds one of the rules of names.ts to a schema. */
 function ruled<S extends z.ZodType>(schema: S, problemOf: (value: z.output<S>) => string | null): S {
   return schema.check((context) => {
@@ -95,4 +99,18 @@ export const clusterView = z.object({
   volumes: z.number(),
   store: z.object({ kind: z.string(), location: z.string(), usedBytes: z.number(), availableBytes: z.number().nullable() }),
 });
+export const inviteBody = z
+  .strictObject({ expiresMs: z.int().min(MIN_EXPIRY_MS).max(MAX_EXPIRY_MS).nullable().default(null).meta({ description: 'an hour when null' }) })
+  .default({ expiresMs: null });
+export const nodeParams = z.strictObject({ node: z.string().min(1) });
+export const removeNodeQuery = z.strictObject({
+  force: z
+    .enum(['true', 'false'])
+    .default('false')
+    .meta({ description: 'also when the node does not answer and owns volumes, which are then recovered' }),
+});
+export const transferBody = z.strictObject({ to: z.string().min(1) });
+export const invitationView = z.object({ token: z.string(), expiresAt: z.string().meta({ description: 'ISO 8601' }) });
+export const membersView = z.object({ node: z.string(), voters: z.array(z.string()), learners: z.array(z.string()) });
+export const transferView = z.object({ from: z.string().nullable(), to: z.string(), term: z.number() });
 export const errorView = z.object({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }) });

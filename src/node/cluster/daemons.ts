@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { loadConfig, type NodeConfig } from '../config.ts';
-import { type NodePaths, nodeNames, nodePaths } from './layout.ts';
+import { type DirectoryFile, type NodePaths, presentNodes } from './layout.ts';
 import { isFree } from './ports.ts';
 import * as processes from './processes.ts';
 
@@ -70,11 +70,8 @@ export function runningDaemon(paths: NodePaths): processes.ProcessIdentity | nul
   return recorded !== null && processes.isRunning(recorded) ? recorded : null;
 }
 
-export function inspect(directory: string, count: number): Node[] {
-  return nodeNames(count).map((name) => {
-    const paths = nodePaths(directory, name);
-    return { paths, config: loadConfig(paths.config), running: runningDaemon(paths) };
-  });
+export function inspect(directory: string, shape: Pick<DirectoryFile, 'nodes' | 'joined'>): Node[] {
+  return presentNodes(directory, shape).map((paths) => ({ paths, config: loadConfig(paths.config), running: runningDaemon(paths) }));
 }
 
 export async function startDaemon(node: Node, environment: ClusterEnvironment): Promise<Daemon> {

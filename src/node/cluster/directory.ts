@@ -78,7 +78,7 @@ async function createDirectory(directory: string, shape: ClusterShape, makeIdent
     });
   }
   for (const member of members) writeAtomically(nodePaths(directory, member.name).config, nodeToml(directory, shape, clusterId, member, members));
-  writeDirectoryFile(directory, { clusterId, nodes: shape.nodes, store: shape.store, firstVolumeMade: false });
+  writeDirectoryFile(directory, { clusterId, nodes: shape.nodes, joined: [], store: shape.store, firstVolumeMade: false });
   return readDirectoryFile(directory)!;
 }
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ArchipelagoError } from '../../base/index.ts';
 import { type ClusterEnvironment, inspect, pause, runningDaemon, type Stopped, sleep, stopDaemons } from './daemons.ts';
-import { nodeNames, nodePaths, readDirectoryFile, removeClusterFile } from './layout.ts';
+import { presentNodes, readDirectoryFile, removeClusterFile, wasRemoved } from './layout.ts';
 import { lockDirectory } from './lock.ts';
 
 const WATCH_MS = 500;
@@ -15,7 +15,7 @@ export async function down(directory: string, environment: ClusterEnvironment): 
   if (shape === null) throw new ArchipelagoError('not-found', `${directory} holds no cluster`, { hint: 'name its directory with --data' });
   const unlock = await lockDirectory(directory);
   try {
-    const stopped = await stopDaemons(inspect(directory, shape.nodes), environment);
+    const stopped = await stopDaemons(inspect(directory, shape), environment);
     removeClusterFile(directory);
     return stopped;
   } finally {
@@ -29,18 +29,18 @@ export async function down(directory: string, environment: ClusterEnvironment): 
  */
 export async function watch(directory: string, environment: ClusterEnvironment, signal: AbortSignal): Promise<Stopped[]> {
   const { clock, note } = environment;
-  const shape = readDirectoryFile(directory)!;
-  const nodes = nodeNames(shape.nodes).map((name) => nodePaths(directory, name));
+  const nodes = presentNodes(directory, readDirectoryFile(directory)!);
   const dead = new Set<string>();
   while (!signal.aborted) {
     await pause(clock, WATCH_MS, signal);
     const gone = nodes.filter((paths) => runningDaemon(paths) === null);
     if (gone.length === nodes.length) return ended(directory, environment);
-    for (const { name, log, pid } of gone) {
+    for (const { name, log, pid, directory: home } of gone) {
       // A `down` takes the pid file away with the daemon.
       if (dead.has(name) || signal.aborted || !existsSync(pid)) continue;
       dead.add(name);
-      note(`node ${name} has ended; see ${log}. \`archipelago up --data ${directory}\` starts it again`);
+      if (wasRemoved(home)) note(`node ${name} was removed from the cluster; ${home} can be deleted`);
+      else note(`node ${name} has ended; see ${log}. \`archipelago up --data ${directory}\` starts it again`);
     }
     for (const name of dead) if (!gone.some((paths) => paths.name === name)) dead.delete(name);
   }

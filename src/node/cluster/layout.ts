@@ -4,7 +4,7 @@
  *   DIR/archipelago.json   what the directory was made for; written last, so that its presence says that everything else is there
  *   DIR/cluster.json       the running cluster, for the CLI and for scripts; absent while nothing runs
  *   DIR/store/             the `file` store
- *   DIR/<name>/            one node: node.toml, identity.key, raft/, admin.sock, nbd.sock, node.log, node.pid
+ *   DIR/<name>/            one node: node.toml, identity.key, raft/, admin.sock, nbd.sock, node.log, node.pid; `removed` once it was removed
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -20,8 +20,11 @@ const FORMAT_VERSION = 1;
 const directorySchema = z.strictObject({
   formatVersion: z.number(),
   clusterId: z.string(),
+  /** Of the first `up`: n1, n2 and so on. Some may have been removed since. */
   nodes: z.number(),
   store: z.enum(STORE_KINDS),
+  /** Nodes that joined later and live in this directory too. */
+  joined: z.array(z.string()).default([]),
   /** False until the first volume was made; a removed one is not made again. */
   firstVolumeMade: z.boolean(),
 });
@@ -57,6 +60,11 @@ export function nodeNames(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `n${index + 1}`);
 }
 
+/** The nodes of a directory that are members still, as far as their own directories tell. */
+export function presentNodes(directory: string, { nodes, joined }: Pick<DirectoryFile, 'nodes' | 'joined'>): NodePaths[] {
+  return [...nodeNames(nodes), ...joined].map((name) => nodePaths(directory, name)).filter((paths) => !wasRemoved(paths.directory));
+}
+
 export function nodePaths(directory: string, name: string): NodePaths {
   const home = join(directory, name);
   const inside = (file: string) => join(home, file);
@@ -67,6 +75,18 @@ export const storeDirectory = (directory: string) => join(directory, 'store');
 
 const directoryFile = (directory: string) => join(directory, 'archipelago.json');
 const clusterFile = (directory: string) => join(directory, 'cluster.json');
+
+const REMOVED_FILE = 'removed';
+
+/** Whether the node of this directory has learnt that it was removed from its cluster. */
+export function wasRemoved(home: string): boolean {
+  return existsSync(join(home, REMOVED_FILE));
+}
+
+/** Keeps the node from being started again, also where no member can be asked. `text` is for people. */
+export function markRemoved(home: string, text: string): void {
+  writeAtomically(join(home, REMOVED_FILE), text);
+}
 
 /** Null when `up` never finished setting this directory up. */
 export function readDirectoryFile(directory: string): DirectoryFile | null {

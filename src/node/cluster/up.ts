@@ -4,7 +4,16 @@ import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { AdminClient, type ClusterView, checkSocketPath } from '../../gateway/index.ts';
 import { type ClusterEnvironment, type Daemon, inspect, type Node, sleep, startDaemon, stopDaemons } from './daemons.ts';
 import { type MakeIdentity, prepareDirectory, type WantedShape } from './directory.ts';
-import { type ClusterFile, type DirectoryFile, NODE_COUNTS, nodeNames, nodePaths, writeClusterFile, writeDirectoryFile } from './layout.ts';
+import {
+  type ClusterFile,
+  type DirectoryFile,
+  NODE_COUNTS,
+  nodeNames,
+  nodePaths,
+  wasRemoved,
+  writeClusterFile,
+  writeDirectoryFile,
+} from './layout.ts';
 import { lockDirectory } from './lock.ts';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -57,7 +66,7 @@ function checkSocketPaths(directory: string, count: number): void {
 }
 
 async function start(directory: string, shape: DirectoryFile, environment: UpEnvironment, signal: AbortSignal): Promise<UpResult> {
-  const nodes = inspect(directory, shape.nodes);
+  const nodes = inspect(directory, shape);
   const missing = nodes.filter(({ running }) => running === null);
   if (missing.length === 0) {
     writeClusterFile(directory, clusterFileOf(nodes));
@@ -71,15 +80,16 @@ async function start(directory: string, shape: DirectoryFile, environment: UpEnv
       node.running = daemon.identity;
       if (signal.aborted) throw signal.reason;
     }
-    const leader = await waitUntilReady(nodes, daemons, environment.clock, signal);
-    const cluster = clusterFileOf(nodes);
+    const leader = await waitUntilReady(nodes, daemons, environment, signal);
+    const members = nodes.filter(({ paths }) => !wasRemoved(paths.directory));
+    const cluster = clusterFileOf(members);
     writeClusterFile(directory, cluster);
     const madeFirstVolume = !shape.firstVolumeMade;
     if (madeFirstVolume) {
-      await makeFirstVolume(nodes[0]!, environment.clock, signal);
+      await makeFirstVolume(members[0]!, environment.clock, signal);
       writeDirectoryFile(directory, { ...shape, firstVolumeMade: true });
     }
-    return { cluster, leader, shape, started: missing.map(({ config }) => config.name), madeFirstVolume };
+    return { cluster, leader, shape, started: missing.filter((node) => members.includes(node)).map(({ config }) => config.name), madeFirstVolume };
   } catch (error) {
     await stopDaemons(
       daemons.map(({ node }) => node),
@@ -93,7 +103,7 @@ function clusterFileOf(nodes: readonly Node[]): ClusterFile {
   return {
     nodes: nodes.map(({ config, running }) => ({
       name: config.name,
-      peerId: config.bootstrap?.members.find(({ name }) => name === config.name)?.peerId ?? '',
+      peerId: (config.bootstrap ?? config.join)?.members.find(({ name }) => name === config.name)?.peerId ?? '',
       pid: running?.pid ?? 0,
       adminSocket: config.http.socket,
       nbdSocket: config.nbd.socket,
@@ -103,15 +113,23 @@ function clusterFileOf(nodes: readonly Node[]): ClusterFile {
   };
 }
 
-/** Until every node answers, has a lease and knows the leader; resolves to its name. */
-async function waitUntilReady(nodes: readonly Node[], daemons: readonly Daemon[], clock: Clock, signal: AbortSignal): Promise<string> {
+/** Until every node answers, has a lease and knows the leader; resolves to its name. One that learns that it was removed ends, and is left out. */
+async function waitUntilReady(
+  nodes: readonly Node[],
+  daemons: readonly Daemon[],
+  { clock, note }: ClusterEnvironment,
+  signal: AbortSignal,
+): Promise<string> {
   const deadline = clock.nowMs() + READY_TIMEOUT_MS;
   const waiting = new Map(nodes.map((node) => [node.config.name, 'does not answer on its admin socket']));
   let leader = '';
   for (;;) {
     for (const daemon of daemons) {
       const failure = daemon.failure();
-      if (failure !== null) throw failure;
+      if (failure === null) continue;
+      const { name, directory } = daemon.node.paths;
+      if (!wasRemoved(directory)) throw failure;
+      if (waiting.delete(name)) note(`node ${name} was removed from the cluster; ${directory} can be deleted`);
     }
     for (const { config } of nodes.filter((node) => waiting.has(node.config.name))) {
       const state = await readiness(config.http.socket, clock);

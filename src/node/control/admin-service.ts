@@ -3,7 +3,17 @@
  * is, or by this node's data process when there is none. Reads wait for a quorum, so that a client sees on each node what it did on another.
  */
 import { ArchipelagoError, type Clock, type LivenessEpoch } from '../../base/index.ts';
-import type { AdminService, CheckView, ClusterView, MigrationView, NodeView, VolumeView } from '../../gateway/index.ts';
+import type {
+  AdminService,
+  CheckView,
+  ClusterView,
+  InvitationView,
+  MembersView,
+  MigrationView,
+  NodeView,
+  TransferView,
+  VolumeView,
+} from '../../gateway/index.ts';
 import type { VolumeRecord } from '../../mapper/index.ts';
 import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry } from '../../mapper/registry/index.ts';
 import type { RaftNode } from '../../raft/index.ts';
@@ -11,6 +21,8 @@ import type { VolumeStats } from '../../volume/index.ts';
 import type { NodeConfig } from '../config.ts';
 import type { DataRequests } from '../protocol.ts';
 import type { ClusterLinks } from './cluster-links.ts';
+import type { Invitations } from './invitations.ts';
+import type { MemberOperations } from './member-operations.ts';
 import { type GatheredStats, gatherStats, volumeView } from './volume-views.ts';
 
 const DEFAULT_BLOCK_BYTES = 4 << 20;
@@ -41,6 +53,8 @@ export interface AdminServiceOptions {
   readonly raft: RaftNode;
   readonly registry: Registry;
   readonly links: ClusterLinks;
+  readonly invitations: Invitations;
+  readonly members: MemberOperations;
   /** Of this node's processes; null while they are being started. */
   readonly livenessEpoch: () => LivenessEpoch | null;
   /** Serves a request on this node, as a link does on another. */
@@ -212,7 +226,7 @@ export class NodeAdminService implements AdminService {
       const status = statuses[place] ?? null;
       return {
         name,
-        peerId: this.options.links.peerId(name),
+        peerId: this.options.links.member(name).peerId,
         role: voters.includes(name) ? 'voter' : 'learner',
         up: status !== null,
         lease: status?.lease ?? false,
@@ -226,7 +240,8 @@ export class NodeAdminService implements AdminService {
     return {
       leader,
       term,
-      quorum: leader !== null,
+      // A learner goes on believing in a leader that is gone.
+      quorum: leader !== null && (leader === this.self || this.options.links.isConnected(leader)),
       nodes,
       volumes,
       store: own?.store ?? { kind: this.options.config.store.kind, location: '', usedBytes: 0, availableBytes: null },
@@ -235,6 +250,18 @@ export class NodeAdminService implements AdminService {
 
   async drainNode(node: string | null): Promise<{ node: string; moved: number }> {
     return this.atNode(node ?? this.self, 'drain', {}, OPERATION_TIMEOUT_MS);
+  }
+
+  invite(request: { expiresMs: number | null }): Promise<InvitationView> {
+    return this.options.invitations.invite(request);
+  }
+
+  removeNode(name: string, options: { force: boolean }): Promise<MembersView> {
+    return this.options.members.remove(name, options);
+  }
+
+  transferLeader({ to }: { to: string }): Promise<TransferView> {
+    return this.options.members.transferLeader(to);
   }
 
   // ---- helpers ----

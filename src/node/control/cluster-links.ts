@@ -1,7 +1,7 @@
 /** The control processes' links: Raft's frames, and requests of one node's admin API that another node has to serve. */
 import { ArchipelagoError, type Clock, type Log } from '../../base/index.ts';
 import type { NodeRecord } from '../../mapper/index.ts';
-import { type Handler, type Identity, type Link, NetHost, type Responder } from '../../net/index.ts';
+import { type GuestService, type Handler, type Identity, type Link, NetHost, type Responder } from '../../net/index.ts';
 import type { RaftTransport } from '../../raft/index.ts';
 import type { NodeConfig } from '../config.ts';
 
@@ -22,6 +22,7 @@ export interface ClusterLinksOptions {
   readonly raftFrame: (from: string, frame: Uint8Array) => void;
   /** Serves a request of another node. */
   readonly serve: (method: string, parameters: unknown) => Promise<unknown>;
+  readonly guests: GuestService;
 }
 
 export class ClusterLinks implements Handler, RaftTransport {
@@ -37,13 +38,14 @@ export class ClusterLinks implements Handler, RaftTransport {
   }
 
   static async start(options: ClusterLinksOptions): Promise<ClusterLinks> {
-    const { config, identity, clock, log } = options;
+    const { config, identity, guests, clock, log } = options;
     const net = await NetHost.start({
       identity,
       listen: [config.listen],
       clusterId: config.clusterId,
       purpose: 'control',
       traffic: ['control'],
+      guests,
       clock,
       log,
     });
@@ -78,9 +80,16 @@ export class ClusterLinks implements Handler, RaftTransport {
     return this.members.map(({ name }) => name).sort();
   }
 
-  /** Empty for a node that is not known. */
-  peerId(name: string): string {
-    return this.members.find((member) => member.name === name)?.peerId ?? '';
+  /** Throws `not-found`. */
+  member(name: string): Member {
+    const member = this.members.find((each) => each.name === name);
+    if (!member) throw unknownNode(name);
+    return member;
+  }
+
+  /** One question outside of the links, which the other side may refuse to connect. */
+  ask(asked: { peerId: string; addresses: readonly string[]; question: Uint8Array; timeoutMs: number }): Promise<Uint8Array> {
+    return this.net.ask(asked);
   }
 
   isConnected(name: string): boolean {
@@ -95,7 +104,7 @@ export class ClusterLinks implements Handler, RaftTransport {
   /** Asks another node. Rejects with its error, or `unavailable` or `timeout`, and then the outcome may be unknown. */
   async call<Value>(node: string, method: string, parameters: unknown, timeoutMs: number): Promise<Value> {
     const link = this.links.get(node);
-    if (!link) throw new ArchipelagoError('not-found', `there is no node '${node}'`, { hint: 'list them with `archipelago cluster status`' });
+    if (!link) throw unknownNode(node);
     if (!link.connected) throw new ArchipelagoError('unavailable', `node ${node} cannot be reached`, { hint: 'see `archipelago cluster status`' });
     const payload = Buffer.from(JSON.stringify({ method, parameters }));
     const reply = await link.call(CALL, NO_METADATA, payload, { timeoutMs, replyBytes: MAX_REPLY_BYTES });
@@ -120,4 +129,8 @@ export class ClusterLinks implements Handler, RaftTransport {
   stop(): Promise<void> {
     return this.net.stop();
   }
+}
+
+function unknownNode(name: string): ArchipelagoError {
+  return new ArchipelagoError('not-found', `there is no node '${name}'`, { hint: 'list them with `archipelago cluster status`' });
 }

@@ -25,10 +25,14 @@ import {
   type RegistryTable,
   type StartData,
 } from '../protocol.ts';
+import { markRemoved, refuseRemoved } from '../removed.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
-import { ClusterLinks, type Member } from './cluster-links.ts';
+import { ClusterLinks } from './cluster-links.ts';
 import { DataChild } from './data-child.ts';
 import { drain, withTimeout } from './drain.ts';
+import { Invitations } from './invitations.ts';
+import { MemberOperations } from './member-operations.ts';
+import { Membership } from './membership.ts';
 import { proposeUntilKnown } from './proposing.ts';
 
 /** How long a stop waits for other nodes that are stopping too. */
@@ -48,6 +52,7 @@ const HOPELESS: readonly string[] = ['unsupported-version', 'corrupt', 'conflict
 
 /** Runs one daemon until SIGTERM or SIGINT, then drains and stops it. Rejects when it cannot start. */
 export async function runControlProcess(config: NodeConfig): Promise<void> {
+  refuseRemoved(config);
   const log = openLog(config, 'control');
   const signal = new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => resolve(name));
@@ -67,6 +72,9 @@ class ControlProcess {
   private readonly child: DataChild;
   private links!: ClusterLinks;
   private raft!: RaftNode;
+  private membership!: Membership;
+  private members!: MemberOperations;
+  private readonly invitations: Invitations;
   private http!: HttpServer;
   /** Under which this process and its present data process own volumes; null until the registry has given one. */
   private livenessEpoch: LivenessEpoch | null = null;
@@ -76,6 +84,14 @@ class ControlProcess {
   private constructor(config: NodeConfig, log: Log) {
     this.config = config;
     this.log = log;
+    this.invitations = new Invitations({
+      config,
+      raft: () => this.raft ?? null,
+      registry: this.registry,
+      links: () => this.links,
+      membership: () => this.membership ?? null,
+      clock: systemClock,
+    });
     this.child = new DataChild({
       pidFile: join(config.dataDirectory, 'data.pid'),
       clock: systemClock,
@@ -92,6 +108,7 @@ class ControlProcess {
       return node;
     } catch (error) {
       // What is there already would keep the process alive, and whoever started it waiting.
+      node.membership?.stop();
       await node.raft?.stop();
       await node.links?.stop();
       throw error;
@@ -107,6 +124,7 @@ class ControlProcess {
       log,
       raftFrame: (from, frame) => node.raft?.receive(from, frame),
       serve: (method, parameters) => node.serve(method, parameters),
+      guests: node.invitations,
     });
     // Holds the lock of `raft/`: from here on this is the only control process of the node.
     node.raft = await RaftNode.open({
@@ -121,25 +139,41 @@ class ControlProcess {
       tickMs: config.raft.heartbeatMs,
       heartbeatTicks: 1,
       electionTicks: Math.round(config.raft.electionTimeoutMs / config.raft.heartbeatMs),
-      onLeaderChange: (leader, term) => log.info({ leader, term }, 'leader'),
+      onLeaderChange: (leader, term) => {
+        log.info({ leader, term }, 'leader');
+        node.membership?.kick();
+      },
       fatal: (error) => {
         log.error({ error: error.message }, 'stopping: the log of this node cannot be trusted any more');
         process.exit(1);
       },
     });
-    node.links.setMembers(node.members());
+    node.startMembership();
     node.registry.onChange((change) => node.registryChanged(change));
     await node.serveHttp();
     // Not awaited: it needs a quorum, and the admin API answers without one.
     void node.child.start().catch((error: unknown) => log.error({ error: String(error) }, 'the data process is not in use yet'));
   }
 
-  /** As the registry has them, over what the first configuration says. */
-  private members(): Member[] {
-    const members = new Map<string, Member>();
-    for (const { name, peerId, control } of this.config.bootstrap?.members ?? []) members.set(name, { name, peerId, controlAddresses: [control] });
-    for (const node of this.registry.nodes()) members.set(node.name, node);
-    return [...members.values()];
+  private startMembership(): void {
+    const { config, raft, registry, links, log } = this;
+    const first = (config.bootstrap ?? config.join)?.members ?? [];
+    const shared = { self: config.name, raft, registry, links, clock: systemClock };
+    this.membership = new Membership({
+      ...shared,
+      clusterId: config.clusterId,
+      firstMembers: first.map(({ name, peerId, control }) => ({ name, peerId, controlAddresses: [control] })),
+      log,
+      onRemoved: (toldBy) => this.endRemoved(toldBy),
+    });
+    this.members = new MemberOperations({ ...shared, membership: this.membership });
+  }
+
+  /** At once: nobody here may serve anything any more, and nobody would take what is left. The data process ends with this one. */
+  private endRemoved(toldBy: string): void {
+    const { message, hint } = markRemoved(this.config);
+    this.log.error({ toldBy, hint }, `stopping: ${message}`);
+    process.exit(1);
   }
 
   private async serveHttp(): Promise<void> {
@@ -150,6 +184,8 @@ class ControlProcess {
       raft,
       registry,
       links,
+      invitations: this.invitations,
+      members: this.members,
       livenessEpoch: () => this.livenessEpoch,
       serve: (method, parameters) => this.serve(method, parameters),
     });
@@ -215,15 +251,24 @@ class ControlProcess {
         break;
       case 'node':
         noticesTo?.notify('registry', { node: change.node } satisfies RegistryNotice);
-        this.links.setMembers(this.members());
+        this.membershipChanged();
         this.checkOwnRecord();
+        break;
+      case 'nodeRemoved':
+        noticesTo?.notify('registry', { removedNode: change.name } satisfies RegistryNotice);
+        this.membershipChanged();
         break;
       case 'reset':
         noticesTo?.notify('table', this.table());
-        this.links.setMembers(this.members());
+        this.membershipChanged();
         this.checkOwnRecord();
         break;
     }
+  }
+
+  private membershipChanged(): void {
+    this.membership.refreshLinks();
+    this.membership.kick();
   }
 
   /** A start of ours that was proposed twice and committed late voids what the present data process owns: it has to begin anew. */
@@ -249,6 +294,11 @@ class ControlProcess {
     if (method === 'status') return this.status();
     if (method === 'drain') return this.drain();
     if (method === 'drainState') return this.drainState;
+    if (method === 'reaches') return this.links.isConnected((parameters as { node: string }).node);
+    if (method === 'removeNode') {
+      const { node, force } = parameters as { node: string; force: boolean };
+      return this.members.remove(node, { force });
+    }
     if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);
     return this.child.request(method, parameters);
   }
@@ -310,6 +360,7 @@ class ControlProcess {
       await this.whenOthersDrained();
       await this.lastRequest('close', 'the data process is ended as it is');
     }
+    this.membership.stop();
     await this.child.stop();
     await this.http.close();
     await this.raft.stop();

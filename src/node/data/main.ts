@@ -134,6 +134,7 @@ function adoptTable({ volumes, nodes }: RegistryTable): void {
 function adoptNotice(notice: RegistryNotice): void {
   if ('volume' in notice) data().volumes.update(notice.volume);
   else if ('removed' in notice) data().volumes.remove(notice.removed);
+  else if ('removedNode' in notice) data().peers.remove(notice.removedNode);
   else data().peers.update(notice.node);
 }
 

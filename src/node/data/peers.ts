@@ -28,6 +28,12 @@ export class Peers {
     this.apply();
   }
 
+  /** It was removed from the cluster: its connections end, here and now. */
+  remove(name: string): void {
+    this.nodes.delete(name);
+    this.apply();
+  }
+
   record(name: string): NodeRecord {
     const node = this.nodes.get(name);
     if (!node) throw new ArchipelagoError('not-found', `there is no node '${name}'`, { hint: 'list them with `archipelago cluster status`' });

@@ -54,6 +54,15 @@ describe('a command', () => {
       { leader: 'n1', term: 3, quorum: true, nodes: [{ name: 'n1' }, { name: 'n2' }, { name: 'n3' }] },
       'leader:  n1, term 3',
     ],
+    [
+      'cluster remove n2',
+      'removeNode',
+      ['n2', { force: false }],
+      { node: 'n2', voters: ['n1'], learners: ['n3'] },
+      'Removed n2. Voters: n1; learners: n3.',
+    ],
+    ['cluster remove n2 --force', 'removeNode', ['n2', { force: true }], { node: 'n2' }, 'Removed n2.'],
+    ['cluster transfer-leader n2', 'transferLeader', [{ to: 'n2' }], { from: 'n1', to: 'n2', term: 4 }, 'n2 leads now, term 4.'],
     ['node drain n2', 'drainNode', ['n2'], { node: 'n2', moved: 2 }, 'Moved 2 volumes off n2.'],
   ])('%s', async (line, method, args, json, text) => {
     const words = line.split(' -- ');
@@ -68,6 +77,17 @@ describe('a command', () => {
     const forEyes = await run(line);
     expect([forEyes.stderr, forEyes.status]).toEqual(['', 0]);
     expect(forEyes.stdout).toContain(text);
+  });
+
+  it('cluster invite prints the token alone on standard output, and on the other what to do with it', async () => {
+    const asJson = await cli(['cluster', 'invite', '--json'], { socket: node.socketPath });
+    expect([asJson.stderr, asJson.json]).toEqual(['', { token: 'abc', expiresAt: '1970-01-01T01:00:00.000Z' }]);
+    const forEyes = await run('cluster invite --expires 30m');
+    expect([forEyes.status, forEyes.stdout]).toEqual([0, 'abc\n']);
+    expect(forEyes.stderr).toContain('Good once, until 1970-01-01T00:30:00.000Z');
+    expect(node.admin.calls.map(({ args }) => args)).toEqual([[{ expiresMs: null }], [{ expiresMs: 1_800_000 }]]);
+    for (const time of ['soon', '1', '1y', '-1h']) expect((await run(`cluster invite --expires=${time}`)).status).toBe(2);
+    expect((await run('cluster invite --expires 8d')).status).toBe(2);
   });
 
   it('takes odd names through the shell, the URL and back', async () => {

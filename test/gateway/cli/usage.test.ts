@@ -12,7 +12,7 @@ import { type Served, serve } from '../http/serve.ts';
 import { cli, LAUNCHER } from './run.ts';
 
 const refuse = () => Promise.reject(new Error('not here'));
-const program = makeProgram({ clock: systemClock, exitStatus: 0 }, { start: refuse, up: refuse, down: refuse }, '1.2.3');
+const program = makeProgram({ clock: systemClock, exitStatus: 0 }, { start: refuse, up: refuse, down: refuse, join: refuse }, '1.2.3');
 
 function commandsOf(command: Command): Command[] {
   return [command, ...command.commands.filter((each) => !each.name().startsWith('_')).flatMap(commandsOf)];
@@ -169,6 +169,15 @@ describe('completion', () => {
     [
       ['node', 'drain', ''],
       ['n1', 'n2', 'n3'],
+    ],
+    [
+      ['cluster', 'remove', ''],
+      ['n1', 'n2', 'n3'],
+    ],
+    [['cluster', 'transfer-leader', 'n2'], ['n2']],
+    [
+      ['cluster', ''],
+      ['status', 'invite', 'join', 'remove', 'transfer-leader'],
     ],
     [
       ['up', '--store', ''],

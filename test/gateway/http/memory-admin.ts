@@ -126,6 +126,16 @@ export function memoryAdmin(nodes: readonly string[] = ['n1', 'n2', 'n3']): Memo
     async drainNode(node) {
       return { node: node ?? nodes[0]!, moved: 2 };
     },
+    async invite({ expiresMs }) {
+      return { token: 'abc', expiresAt: new Date(expiresMs ?? 3_600_000).toISOString() };
+    },
+    async removeNode(node) {
+      if (!nodes.includes(node)) throw new ArchipelagoError('not-found', `there is no node '${node}'`);
+      return { node, voters: [nodes[0]!], learners: nodes.filter((each) => each !== node).slice(1) };
+    },
+    async transferLeader({ to }) {
+      return { from: nodes[0]!, to, term: 4 };
+    },
   } satisfies AdminService;
 
   const cluster: ClusterView = {

@@ -60,6 +60,12 @@ describe('the admin API', () => {
     expect((await call('GET', '/v1/cluster')).json.leader).toBe('n1');
     expect((await call('POST', '/v1/node/drain')).json).toEqual({ node: 'n1', moved: 2 });
     expect((await call('POST', '/v1/node/drain', { node: 'n2' })).json.node).toBe('n2');
+    expect(await call('POST', '/v1/invitations')).toMatchObject({ status: 201, json: { token: 'abc', expiresAt: '1970-01-01T01:00:00.000Z' } });
+    expect((await call('POST', '/v1/invitations', { expiresMs: 10 })).status).toBe(400);
+    expect((await call('DELETE', '/v1/nodes/n2')).json).toEqual({ node: 'n2', voters: ['n1'], learners: ['n3'] });
+    expect((await call('DELETE', '/v1/nodes/n2?force=yes')).status).toBe(400);
+    expect((await call('DELETE', '/v1/nodes/n9?force=true')).status).toBe(404);
+    expect((await call('POST', '/v1/cluster/leader', { to: 'n2' })).json).toEqual({ from: 'n1', to: 'n2', term: 4 });
   });
 
   it('shrinks only where that is said', async () => {
@@ -166,7 +172,7 @@ describe('probes, metrics and the OpenAPI document', () => {
     const operations = Object.entries<object>(json.paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
-    expect(operations).toHaveLength(16);
+    expect(operations).toHaveLength(19);
     expect(operations).toContain('POST /v1/imports/{name}/finish');
     const create = json.paths['/v1/volumes'].post;
     expect(create.requestBody.required).toBe(true);

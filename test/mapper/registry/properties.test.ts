@@ -194,7 +194,6 @@ describe('any sequence of commands', () => {
         'acquire in-use',
         'resize in-use',
         'redeem forbidden',
-        'removeNode in-use',
       ]),
     );
   });

@@ -6,6 +6,7 @@ import { fakeExecutable } from './fakes.ts';
 process.exitCode = await runCli(process.argv.slice(2), {
   handlers: {
     start: () => Promise.reject(new Error('not here')),
+    join: () => Promise.reject(new Error('not here')),
     up: (options, output) => upCommand(options, output, fakeExecutable),
     down: (directory, output) => downCommand(directory, output, fakeExecutable),
   },

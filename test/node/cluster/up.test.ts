@@ -34,7 +34,7 @@ const stop = () => down(directory, environment);
 const cluster = () => JSON.parse(readFileSync(join(directory, 'cluster.json'), 'utf8')) as ClusterFile;
 const pids = () => cluster().nodes.map(({ pid }) => pid);
 const isAlive = (pid: number) => identityOf(pid) !== null;
-const running = () => inspect(directory, 3).filter((node) => node.running !== null).length;
+const running = () => inspect(directory, { nodes: 3, joined: [] }).filter((node) => node.running !== null).length;
 const put = (node: string, flag: string, text = '') => writeFileSync(join(directory, node, flag), text);
 const edit = (path: string, from: string | RegExp, to: string) => writeFileSync(path, readFileSync(path, 'utf8').replace(from, to));
 
@@ -65,7 +65,7 @@ describe('the first up', () => {
       expect(config.bootstrap!.members).toHaveLength(3);
       expect(config.bootstrap!.members.find((member) => member.name === name)).toEqual({ name, peerId, control: listen, data: config.dataListen });
     }
-    const addresses = inspect(directory, 3).flatMap(({ config }) => [config.listen, config.dataListen]);
+    const addresses = inspect(directory, { nodes: 3, joined: [] }).flatMap(({ config }) => [config.listen, config.dataListen]);
     expect(new Set(addresses).size).toBe(6);
     expect(new Set(cluster().nodes.map(({ peerId }) => peerId)).size).toBe(3);
     expect(await volumesOf(cluster().nodes[0]!.adminSocket)).toEqual([{ name: 'first', size: 10 * 1024 ** 3 }]);
@@ -258,7 +258,7 @@ describe('down', () => {
     put('n1', 'stubborn');
     await start();
     const [pid] = pids();
-    expect(await stopDaemons(inspect(directory, 1), environment, 300)).toEqual([{ name: 'n1', pid, killed: true }]);
+    expect(await stopDaemons(inspect(directory, { nodes: 1, joined: [] }), environment, 300)).toEqual([{ name: 'n1', pid, killed: true }]);
     expect(notes).toEqual(['node n1 has not stopped within 0.3 s; killing it']);
     expect(isAlive(pid!)).toBe(false);
   });
