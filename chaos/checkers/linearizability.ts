@@ -21,6 +21,18 @@ const MAX_STATES = 2_000_000;
 /** Operations between the first that is not placed and the last that is, up to which a state is one number. */
 const WINDOW = 20;
 
+interface Frame {
+  /** The first operation that was not placed when this frame began. */
+  readonly first: number;
+  /** In the register before the operation that is placed here. */
+  readonly value: string | undefined;
+  readonly possible: readonly number[];
+  tried: number;
+  placed: number | null;
+  /** The highest operation that was placed when this frame began. */
+  readonly highest: number;
+}
+
 export function checkLinearizable(history: readonly Operation[]): void {
   const byKey = new Map<string, Operation[]>();
   for (const operation of history) {
@@ -44,12 +56,15 @@ export function isLinearizable(history: readonly Operation[]): boolean {
   // Values by number, so that a state can be one.
   const numbers = new Map<string | undefined, number>();
   for (const { value } of operations) if (!numbers.has(value)) numbers.set(value, numbers.size);
-  let states = 0;
   const done = new Uint8Array(operations.length);
   let highest = -1;
 
-  /** `first` is the first operation that is not placed. */
-  function search(first: number, value: string | undefined): boolean {
+  /** What is placed so far, one frame each; a loop and no recursion, because histories are long. */
+  const frames: Frame[] = [];
+
+  /** Goes on with `value` in the register; `from` is no later than the first operation that is not placed. True if all are explained. */
+  function enter(from: number, value: string | undefined): boolean {
+    let first = from;
     while (first < operations.length && done[first] === 1) first++;
     if (first === operations.length) return true;
     // Whoever returned before another was called comes first: only those called before the earliest return may be next.
@@ -61,22 +76,37 @@ export function isLinearizable(history: readonly Operation[]): boolean {
       earliestReturn = Math.min(earliestReturn, (operations[at] as Operation).return);
     }
     if (earliestReturn === Number.POSITIVE_INFINITY && candidates.every((at) => (operations[at] as Operation).kind === 'write')) return true;
-    for (const at of candidates) {
-      const operation = operations[at] as Operation;
-      if (operation.call > earliestReturn) continue;
-      if (operation.kind === 'read' && operation.value !== value) continue;
-      done[at] = 1;
-      const before = highest;
-      highest = Math.max(highest, at);
-      const next = operation.kind === 'write' ? operation.value : value;
-      const state = stateOf(first, next);
-      if (!visited.has(state)) {
-        if (++states > MAX_STATES) throw new Error('a history too large to check');
-        visited.add(state);
-        if (search(first, next)) return true;
+    const possible = candidates.filter((at) => {
+      const { call, kind, value: seenValue } = operations[at] as Operation;
+      return call <= earliestReturn && (kind === 'write' || seenValue === value);
+    });
+    frames.push({ first, value, possible, tried: 0, placed: null, highest });
+    return false;
+  }
+
+  function search(): boolean {
+    if (enter(0, undefined)) return true;
+    for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
+      if (frame.placed !== null) {
+        done[frame.placed] = 0;
+        highest = frame.highest;
+        frame.placed = null;
       }
-      done[at] = 0;
-      highest = before;
+      const at = frame.possible[frame.tried++];
+      if (at === undefined) {
+        frames.pop();
+        continue;
+      }
+      done[at] = 1;
+      highest = Math.max(highest, at);
+      frame.placed = at;
+      const operation = operations[at] as Operation;
+      const value = operation.kind === 'write' ? operation.value : frame.value;
+      const state = stateOf(frame.first, value);
+      if (visited.has(state)) continue;
+      if (visited.size >= MAX_STATES) throw new Error('a history too large to check');
+      visited.add(state);
+      if (enter(frame.first, value)) return true;
     }
     return false;
   }
@@ -91,7 +121,7 @@ export function isLinearizable(history: readonly Operation[]): boolean {
     return place * 2 ** (WINDOW + 1) + 2 ** (highest + 1 - first) + placed;
   }
 
-  return search(0, undefined);
+  return search();
 }
 
 function describe(operations: readonly Operation[]): string {

@@ -1,5 +1,5 @@
 import type { Term } from '../../../../src/raft/index.ts';
-import { type Bug, onStep } from './bug.ts';
+import { type Bug, onStep, wrap } from './bug.ts';
 
 export const ELECTION_BUGS: readonly Bug[] = [
   {
@@ -21,6 +21,18 @@ export const ELECTION_BUGS: readonly Bug[] = [
     mistake: 'votes go to candidates whose log lacks entries',
     plant({ inside: { state } }) {
       state.log.isUpToDate = () => true;
+    },
+  },
+  {
+    name: 'pre-vote-ignores-log',
+    mistake: 'a member tells candidates to campaign whose log lacks entries',
+    plant({ inside: { core, state } }) {
+      const { log } = state;
+      const isUpToDate = log.isUpToDate.bind(log);
+      wrap(core, 'step', (step) => (message) => {
+        log.isUpToDate = message.type === 'preVote' ? () => true : isUpToDate;
+        step(message);
+      });
     },
   },
   {

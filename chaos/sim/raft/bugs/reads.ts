@@ -1,4 +1,4 @@
-import { type Bug, wrap } from './bug.ts';
+import { type Bug, onStep, wrap } from './bug.ts';
 
 export const READ_BUGS: readonly Bug[] = [
   {
@@ -22,6 +22,14 @@ export const READ_BUGS: readonly Bug[] = [
         if (state.leadership === null) readIndex(context);
         else state.reads.push({ context, index: state.log.committed, refused: false });
       });
+    },
+  },
+  {
+    name: 'late-heartbeat-confirms-newer-read',
+    mistake: 'any answer to a heartbeat confirms every read that waits, however long ago the heartbeat was sent',
+    plant(patient) {
+      const { state } = patient.inside;
+      onStep(patient, (message) => (message.type === 'heartbeatReply' ? { ...message, round: state.leadership?.round ?? message.round } : message));
     },
   },
   {

@@ -1,4 +1,6 @@
-import type { Entry, LogIndex } from '../../../../src/raft/index.ts';
+import { quorumValue } from '../../../../src/raft/core/quorum.ts';
+import type { Entry, LogIndex, Message } from '../../../../src/raft/index.ts';
+import type { PendingBatch } from '../../../../src/raft/pending-writes.ts';
 import { afterEvents, type Bug, onStep, type Patient, wrap } from './bug.ts';
 
 /** What a leader believes that a voter has on its disk. */
@@ -27,6 +29,30 @@ export const REPLICATION_BUGS: readonly Bug[] = [
         const index = matches[Math.max(0, Math.floor(matches.length / 2) - 1)] ?? 0;
         if (state.log.termAt(index as LogIndex) === state.term) commit(patient, index);
       });
+    },
+  },
+  {
+    name: 'commits-older-term-by-counting',
+    mistake: 'a leader commits an entry of an older term as soon as a majority has it',
+    plant(patient) {
+      const { state } = patient.inside;
+      afterEvents(patient, () =>
+        commit(
+          patient,
+          quorumValue(state.log.configuration, (id) => matchOf(patient, id)),
+        ),
+      );
+    },
+  },
+  {
+    name: 'stale-fsync-credited',
+    mistake: 'when a write is through, whatever came or was overwritten since it began counts as durable, too',
+    plant({ node, inside: { writes } }) {
+      const driver = node as unknown as { finishWrite(batch: PendingBatch): void };
+      const waiting = writes as unknown as { entries: Entry[]; messages: Message[] };
+      const finish = driver.finishWrite.bind(node);
+      driver.finishWrite = (batch) =>
+        finish({ ...batch, last: waiting.entries.at(-1) ?? batch.last, messages: [...batch.messages, ...waiting.messages.splice(0)] });
     },
   },
   {
@@ -88,6 +114,18 @@ export const REPLICATION_BUGS: readonly Bug[] = [
         if (message.type !== 'append' || message.previousIndex > state.log.lastIndex || message.previousIndex < state.log.committed) return message;
         const term = state.log.termAt(message.previousIndex) ?? message.previousTerm;
         return { ...message, previousTerm: term, entries: message.entries.filter((entry: Entry) => entry.term >= term) };
+      });
+    },
+  },
+  {
+    name: 'snapshot-truncates-matching-log',
+    mistake: 'a snapshot replaces the whole log, even entries behind it that the member has promised to keep',
+    plant({ inside: { core, state } }) {
+      const { log } = state;
+      const matches = log.matches.bind(log);
+      wrap(core, 'step', (step) => (message) => {
+        log.matches = message.type === 'snapshot' ? () => false : matches;
+        step(message);
       });
     },
   },
