@@ -49,6 +49,11 @@ export interface DiskCounts {
   /** Writes under way at a crash that left nothing, and that left everything. */
   lostAtCrash: number;
   savedAtCrash: number;
+  /** Crashes of disks that are simulated by the record, and what power failures did to the record that was being written. */
+  processDeaths: number;
+  powerFailures: number;
+  tornRecords: number;
+  damagedRecords: number;
 }
 
 /** What a write is about, for whoever waits for one of a kind. */
@@ -60,6 +65,8 @@ export interface DiskBug {
   alter?(batch: StorageBatch): StorageBatch;
   /** Applies the batch in place of `store`. */
   store?(durable: Durable, batch: StorageBatch, usual: typeof store): void;
+  /** The database takes what is left of a torn batch for the batch; only where records are simulated. */
+  readonly tornBatchCounts?: boolean;
   /** Reports success before anything is durable. */
   readonly early?: boolean;
   /** The place that a view of the state is labelled with. */
@@ -68,7 +75,18 @@ export interface DiskBug {
   installed?(staged: ReadonlyMap<string, Uint8Array>, old: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array>;
 }
 
-export const NO_DISK_COUNTS: DiskCounts = { completed: 0, slow: 0, writeErrors: 0, readErrors: 0, lostAtCrash: 0, savedAtCrash: 0 };
+export const NO_DISK_COUNTS: DiskCounts = {
+  completed: 0,
+  slow: 0,
+  writeErrors: 0,
+  readErrors: 0,
+  lostAtCrash: 0,
+  savedAtCrash: 0,
+  processDeaths: 0,
+  powerFailures: 0,
+  tornRecords: 0,
+  damagedRecords: 0,
+};
 
 type Change = (durable: Durable) => void;
 
@@ -79,10 +97,10 @@ export class Disk {
   /** Hears of writes of a kind: as they begin, and as they are through. */
   onWrite: ((kind: WriteKind, through: boolean) => void) | null = null;
   private readonly host: Host;
-  private readonly random: Prng;
-  private readonly counts: DiskCounts;
-  /** Writes under way: one at a time, but for a planted bug. */
-  private pending: Change[] = [];
+  protected readonly random: Prng;
+  protected readonly counts: DiskCounts;
+  /** Writes under way, oldest first. */
+  protected pending: Change[] = [];
 
   constructor(host: Host, configuration: Configuration, random: Prng, counts: DiskCounts) {
     this.host = host;
@@ -104,6 +122,10 @@ export class Disk {
     this.pending = [];
   }
 
+  get isWriting(): boolean {
+    return this.pending.length > 0;
+  }
+
   /** Whether this entry, or a state that contains it, would survive a crash. */
   holds(index: number, term: number): boolean {
     const { base, entries } = this.durable;
@@ -122,7 +144,6 @@ export class Disk {
   /** Makes a change durable after the time that a write takes. */
   write(kind: WriteKind, change: Change): Promise<void> {
     const { bug, conditions, random } = this;
-    assert(this.pending.length === 0 || bug.early, 'one write at a time');
     this.pending.push(change);
     this.onWrite?.(kind, false);
     const fails = !bug.early && conditions.errorChance > 0 && random.chance(conditions.errorChance);
@@ -159,7 +180,7 @@ export class Disk {
     });
   }
 
-  /** A write carries all before it with it: only with a bug are there any. */
+  /** A write carries all before it with it. */
   private carryOut(change: Change): void {
     const position = this.pending.indexOf(change);
     for (const earlier of this.pending.splice(0, position + 1)) earlier(this.durable);
@@ -205,6 +226,7 @@ class DiskStorage implements RaftStorage {
 
   write(batch: StorageBatch): Promise<void> {
     const { bug } = this.disk;
+    assert(!this.disk.isWriting || bug.early, 'one write at a time');
     const stored = bug.alter?.(batch) ?? batch;
     if (stored.applied !== null) this.applied = stored.applied.at.index;
     const kind = kindOf(stored, this.lastIndex);

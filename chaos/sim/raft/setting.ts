@@ -18,6 +18,8 @@ export interface Setting {
   readonly voters: number;
   readonly spares: number;
   readonly faultsMs: number;
+  /** Disks are simulated by the record, with the production storage on top, or by the batch. */
+  readonly records: boolean;
   readonly diskMs: number;
   readonly networkMs: number;
   readonly electionTicks: number;
@@ -42,6 +44,7 @@ export function drawSetting(random: Prng): Setting {
     voters,
     spares: voters === 1 ? 2 : random.below(3),
     faultsMs: pick([3_000, 6_000, 12_000]),
+    records: random.chance(0.25),
     diskMs: pick([1, 1, 10, 40]),
     networkMs: pick([1, 5, 20]),
     electionTicks,

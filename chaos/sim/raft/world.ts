@@ -1,5 +1,5 @@
 /** One seeded world: members that run the production code on simulated hosts, disks and network, with every checker watching. */
-import { AssertionFailure, Prng, silentLog } from '../../../src/base/index.ts';
+import { ArchipelagoError, AssertionFailure, Prng, silentLog } from '../../../src/base/index.ts';
 import type { CoreState } from '../../../src/raft/core/state.ts';
 import { configurationOf, type Entry, RaftNode, type RaftOptions, type RaftStorage, type Role } from '../../../src/raft/index.ts';
 import { AppliedOnce } from '../../checkers/applied-once.ts';
@@ -22,6 +22,7 @@ import { Clients } from './clients.ts';
 import { converge } from './convergence.ts';
 import { Disk, type DiskCounts, NO_DISK_COUNTS, SimulatedDiskError } from './disk.ts';
 import { entriesOf, inside, onTransmit } from './inside.ts';
+import { LevelDisk } from './level-disk.ts';
 import { Nemesis, type NemesisCounts } from './nemesis.ts';
 import { Registers, type RegistersObserver } from './registers.ts';
 import { drawSetting, type Setting } from './setting.ts';
@@ -214,7 +215,7 @@ export class World implements Surroundings {
     };
     const host = new Host(id, this.scheduler, 0.9 + this.random.unit() * 0.2, touched);
     const voters = this.initialVoters.includes(id) ? this.initialVoters : [];
-    const disk = new Disk(host, configurationOf(voters), this.random.fork(), this.diskCounts);
+    const disk = new (this.setting.records ? LevelDisk : Disk)(host, configurationOf(voters), this.random.fork(), this.diskCounts);
     disk.conditions.writeMs = this.setting.diskMs;
     const { keepEntries: choice } = this.setting;
     const keepEntries = choice[this.random.below(choice.length)] as number;
@@ -337,7 +338,9 @@ export class World implements Surroundings {
 
   /** A failed disk ends the process, as it should; anything else is ours. */
   private onFatal(id: string, error: unknown): void {
-    if (isInjected(error)) {
+    if (error instanceof ArchipelagoError && error.code === 'corrupt') {
+      this.fail(new Violation('recovery', `${id} does not take its disk back after a crash: ${error.message}`));
+    } else if (isInjected(error)) {
       this.crash(id);
       this.scheduler.in(100, () => this.restart(id));
     } else {

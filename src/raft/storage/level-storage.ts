@@ -2,16 +2,14 @@
  * Log and state in one LevelDB. Every batch is atomic, synced, and carries the meta record, so that what is found at the start is what one
  * batch left; `recovery.ts` proves that.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { Level } from 'level';
 import { ArchipelagoError, assert, type Log } from '../../base/index.ts';
 import { configurationOf } from '../core/configuration.ts';
 import type { HardState, InitialState, LogIndex, SnapshotMeta, Term } from '../core/types.ts';
+import { type LevelFiles, openLevelFiles } from './level-files.ts';
 import { corrupt, decodeMeta, decodeStateValue, encodeEntry, encodeMeta, encodeStateValue, type Meta, newMeta, stateChecksum } from './records.ts';
-import { checkAgainstMark, type Database, entryKey, META_KEY, openFailure, readEntries, STATE_PREFIX, statePrefix } from './recovery.ts';
+import { checkAgainstMark, type Database, entryKey, META_KEY, readEntries, STATE_PREFIX, statePrefix } from './recovery.ts';
 import type { RaftStorage, Staging, StateDigest, StateEntry, StateView, StorageBatch } from './storage.ts';
-import { markOf, Watermark } from './watermark.ts';
+import { type Marks, markOf } from './watermark.ts';
 
 const TWO_TO_32 = 0x1_0000_0000;
 /** Sorts behind every key of a prefix that ends in a slash. */
@@ -26,13 +24,15 @@ export interface LevelStorageOptions {
   /** The voters of a new group; used only when the directory is empty. Empty for a node that waits to be invited. */
   readonly bootstrap: readonly string[];
   readonly log: Log;
+  /** Opens what lies below; default LevelDB and a file in `directory`. For simulators. */
+  readonly openFiles?: () => Promise<LevelFiles>;
 }
 
 export class LevelStorage implements RaftStorage {
   readonly initial: InitialState;
   private readonly directory: string;
   private readonly database: Database;
-  private readonly watermark: Watermark;
+  private readonly watermark: Marks;
   private meta: Meta;
   /** The chain of each stored entry, from the base on: `chains[0]` is the base's. */
   private chains: number[];
@@ -43,25 +43,18 @@ export class LevelStorage implements RaftStorage {
 
   static async open(options: LevelStorageOptions): Promise<LevelStorage> {
     const { directory } = options;
-    mkdirSync(directory, { recursive: true });
-    const path = join(directory, 'log');
-    const markPath = join(directory, 'watermark');
-    const hadMark = existsSync(markPath);
-    if (hadMark && !existsSync(join(path, 'CURRENT'))) throw corrupt('the database is missing, though it was synced before', directory);
-    const database: Database = new Level<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' });
-    await database.open().catch((error: unknown) => {
-      throw openFailure(error, directory);
-    });
+    const files = await (options.openFiles?.() ?? openLevelFiles(directory));
     try {
-      return await LevelStorage.recover(options, database, markPath, hadMark);
+      return await LevelStorage.recover(options, files);
     } catch (error) {
-      await database.close();
+      await files.database.close();
       throw ArchipelagoError.from(error, `Raft log in ${directory}`);
     }
   }
 
-  private static async recover(options: LevelStorageOptions, database: Database, markPath: string, hadMark: boolean): Promise<LevelStorage> {
+  private static async recover(options: LevelStorageOptions, files: LevelFiles): Promise<LevelStorage> {
     const { id, directory } = options;
+    const { database, hadMark } = files;
     const record = await database.get(META_KEY);
     if (record === undefined && hadMark) throw corrupt('the meta record is missing, though it was synced before', directory);
     const meta = record === undefined ? newMeta(id, configurationOf(options.bootstrap)) : decodeMeta(record, directory);
@@ -72,13 +65,13 @@ export class LevelStorage implements RaftStorage {
     }
     // The first batch is followed by the first mark; a crash between the two has promised nothing yet.
     if (!hadMark && meta.batch > 1) throw corrupt('the watermark file is missing', directory);
-    const { watermark, found } = Watermark.open(markPath, !hadMark);
+    const { watermark, found } = files.openMark(!hadMark);
     try {
       if (hadMark && found === null && meta.batch > 1) throw corrupt('the watermark file is damaged', directory);
       if (found !== null) checkAgainstMark(meta, found, directory);
       const { entries, chains } = await readEntries(database, meta, directory);
       const storage = new LevelStorage(directory, database, watermark, meta, chains, entries);
-      await storage.start(hadMark);
+      await storage.start(files);
       return storage;
     } catch (error) {
       watermark.close();
@@ -86,7 +79,7 @@ export class LevelStorage implements RaftStorage {
     }
   }
 
-  private constructor(directory: string, database: Database, watermark: Watermark, meta: Meta, chains: number[], entries: InitialState['entries']) {
+  private constructor(directory: string, database: Database, watermark: Marks, meta: Meta, chains: number[], entries: InitialState['entries']) {
     this.directory = directory;
     this.database = database;
     this.watermark = watermark;
@@ -208,12 +201,12 @@ export class LevelStorage implements RaftStorage {
   }
 
   /** Counts this opening durably, which also shows that the disk takes writes, and puts the first mark in place. */
-  private async start(hadMark: boolean): Promise<void> {
+  private async start({ hadMark, syncDirectories }: LevelFiles): Promise<void> {
     await this.clearOtherGenerations();
     await this.commit(this.database.batch(), { ...this.meta, starts: this.meta.starts + 1 });
     if (hadMark) return;
     this.watermark.syncNow();
-    for (const directory of [this.directory, dirname(this.directory)]) syncDirectory(directory);
+    syncDirectories();
   }
 
   private addEntries(entries: StorageBatch['entries'], meta: Meta, operations: Batch): Meta {
@@ -328,10 +321,4 @@ function addTo(digest: { count: number; sum: number }, checksum: number): void {
 function subtractFrom(digest: { count: number; sum: number }, checksum: number): void {
   digest.count--;
   digest.sum = (digest.sum - checksum + TWO_TO_32) % TWO_TO_32;
-}
-
-function syncDirectory(path: string): void {
-  const descriptor = openSync(path, 'r');
-  fsyncSync(descriptor);
-  closeSync(descriptor);
 }

@@ -1,11 +1,31 @@
 /** What is proved of a stored log before anyone relies on it. */
-import type { Level } from 'level';
 import { ArchipelagoError, hex16 } from '../../base/index.ts';
 import type { Entry } from '../core/types.ts';
 import { corrupt, decodeEntry, type Meta } from './records.ts';
 import { type Mark, markOf } from './watermark.ts';
 
-export type Database = Level<string, Uint8Array>;
+/** A view that later writes do not change. */
+export interface DatabaseSnapshot {
+  close(): Promise<void>;
+}
+
+/** Changes that become durable together or not at all. */
+export interface DatabaseBatch {
+  put(key: string, value: Uint8Array): unknown;
+  del(key: string): unknown;
+  write(options: { readonly sync: true }): Promise<void>;
+}
+
+/** What is used of LevelDB. Keys sort by their UTF-8; a range begins behind `gt`, or at `gte`, and ends before `lt`. */
+export interface Database {
+  get(key: string, options?: { readonly snapshot: DatabaseSnapshot }): Promise<Uint8Array | undefined>;
+  batch(): DatabaseBatch;
+  iterator(range: { readonly gt: string; readonly lt: string; readonly snapshot?: DatabaseSnapshot }): AsyncIterable<[string, Uint8Array]>;
+  /** Not synced. */
+  clear(range: { readonly gt?: string; readonly gte?: string; readonly lt: string }): Promise<void>;
+  snapshot(): DatabaseSnapshot;
+  close(): Promise<void>;
+}
 
 export const META_KEY = 'm';
 const ENTRY_PREFIX = 'e/';

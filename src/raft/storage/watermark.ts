@@ -34,7 +34,15 @@ export function markOf(meta: Meta): Mark {
   return { batch: meta.batch, term: meta.term, lastIndex: meta.last.index, chain: meta.last.chain, vote };
 }
 
-export class Watermark {
+export interface Marks {
+  /** Notes what the last sync made durable. */
+  note(mark: Mark): void;
+  syncNow(): void;
+  sync(): Promise<void>;
+  close(): void;
+}
+
+export class Watermark implements Marks {
   private readonly descriptor: number;
   private readonly slot = new Uint8Array(USED_BYTES);
   private dirty = false;
@@ -51,7 +59,6 @@ export class Watermark {
     this.descriptor = descriptor;
   }
 
-  /** Notes what the last sync made durable. */
   note(mark: Mark): void {
     const view = viewOf(this.slot);
     view.setUint32(4, VERSION);

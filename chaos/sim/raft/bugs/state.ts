@@ -78,6 +78,13 @@ export const STATE_BUGS: readonly Bug[] = [
     },
   },
   {
+    name: 'torn-batch-counts',
+    mistake: 'what a power failure left of a batch is taken for the batch',
+    plant({ disk }) {
+      disk.bug = { tornBatchCounts: true };
+    },
+  },
+  {
     name: 'timeout-called-refusal',
     mistake: 'a proposal without an answer is reported as certainly not applied',
     plant({ inside: { proposals } }) {
