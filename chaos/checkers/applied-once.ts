@@ -7,7 +7,7 @@ import { type Checker, Violation } from './checker.ts';
 export class AppliedOnce implements Checker {
   readonly name = 'applied-once';
   private readonly places = new Map<number, number>();
-  private readonly refused = new Set<number>();
+  private readonly refusals = new Set<number>();
 
   ran(id: string, index: number, { operation }: { operation: number }): void {
     const place = this.places.get(operation);
@@ -17,14 +17,13 @@ export class AppliedOnce implements Checker {
     this.checkRefused(operation);
   }
 
-  /** A client was told `unavailable`. */
-  noteRefused(operation: number): void {
-    this.refused.add(operation);
+  refused(operation: number): void {
+    this.refusals.add(operation);
     this.checkRefused(operation);
   }
 
   private checkRefused(operation: number): void {
-    if (this.refused.has(operation) && this.places.has(operation)) {
+    if (this.refusals.has(operation) && this.places.has(operation)) {
       throw new Violation(this.name, `operation ${operation} was refused as certainly not applied, and is applied at ${this.places.get(operation)}`);
     }
   }

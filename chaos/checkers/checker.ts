@@ -22,6 +22,8 @@ export interface Checker {
   afterEvent?(member: Observed, world: Surroundings): void;
   /** A member sends a message of the core. */
   sent?(member: Observed, message: Message): void;
+  /** A client was told that its operation was certainly not applied. */
+  refused?(operation: number): void;
   /** A member's state machine ran a command. */
   ran?(id: string, index: number, write: { readonly operation: number; readonly key: string; readonly value: string }): void;
   /** A member's state was replaced by what was stored as the state at `index`. */

@@ -1,6 +1,5 @@
 /** Clients that write and read registers, one operation at a time each, at any running member, and note what they saw. */
 import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
-import type { AppliedOnce } from '../../checkers/applied-once.ts';
 import type { Operation } from '../../checkers/linearizability.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { encodeWrite, keyOf, writtenBy } from './registers.ts';
@@ -22,14 +21,14 @@ export class Clients {
   private readonly scheduler: Scheduler;
   private readonly random: Prng;
   private readonly pick: () => Member | null;
-  private readonly appliedOnce: AppliedOnce;
+  private readonly noteRefused: (operation: number) => void;
   private readonly setting: ClientSetting;
 
-  constructor(scheduler: Scheduler, random: Prng, pick: () => Member | null, appliedOnce: AppliedOnce, setting: ClientSetting) {
+  constructor(scheduler: Scheduler, random: Prng, pick: () => Member | null, noteRefused: (operation: number) => void, setting: ClientSetting) {
     this.scheduler = scheduler;
     this.random = random;
     this.pick = pick;
-    this.appliedOnce = appliedOnce;
+    this.noteRefused = noteRefused;
     this.setting = setting;
   }
 
@@ -70,7 +69,7 @@ export class Clients {
       } else if (error !== 'crash' && error.code === 'unavailable') {
         // Nobody took it: it has no place in the history, and none in a log.
         this.writes.delete(id);
-        this.appliedOnce.noteRefused(id);
+        this.noteRefused(id);
       }
     });
   }

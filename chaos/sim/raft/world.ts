@@ -101,7 +101,6 @@ export class World implements Surroundings {
   private readonly checkers: readonly Checker[];
   private readonly eventCheckers: readonly Checker[];
   private readonly leaders = new OneLeaderATerm();
-  private readonly appliedOnce = new AppliedOnce();
   private readonly clients: Clients;
   private readonly diskCounts: DiskCounts = { ...NO_DISK_COUNTS };
   /** Members with events since the checkers looked last. */
@@ -122,7 +121,7 @@ export class World implements Surroundings {
       new CommittedSurvives(),
       new LogMatching(),
       new StatesAgree(),
-      this.appliedOnce,
+      new AppliedOnce(),
       new MembershipSafety(),
       new MembershipsAgree(),
       new PreVotes(),
@@ -131,7 +130,8 @@ export class World implements Surroundings {
     this.eventCheckers = this.checkers.filter((checker) => checker.afterEvent !== undefined);
     this.network = new Network(this.scheduler, this.random.fork(), (from, to, frame) => this.deliver(from, to, frame));
     for (const id of this.ids) this.found(id);
-    this.clients = new Clients(this.scheduler, this.random.fork(), () => this.pickMember(), this.appliedOnce, clients);
+    const noteRefused = (operation: number) => this.check((checker) => checker.refused?.(operation));
+    this.clients = new Clients(this.scheduler, this.random.fork(), () => this.pickMember(), noteRefused, clients);
   }
 
   /** Throws what went wrong: a `Violation`, `Stuck`, or a crash of the code under test. */
