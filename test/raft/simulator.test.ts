@@ -102,10 +102,15 @@ describe('a simulated group', () => {
     ['retries-apply-twice', 'applied-once'],
     ['applied-index-ahead-of-state', 'states-agree'],
     ['membership-without-joint', 'membership-safety'],
+    ['compaction-forgets-membership', 'memberships-agree'],
+    ['pre-vote-ignores-log', 'pre-votes'],
+    ['stale-fsync-credited', 'committed-survives'],
+    ['timeout-called-refusal', 'applied-once'],
+    ['torn-batch-counts', 'recovery'],
   ])('with the bug %s is found out by %s', async (name, ...checkers) => {
     const bug = BUGS.find((each) => each.name === name);
     if (bug === undefined) throw new Error(`no bug ${name}`);
-    for (let seed = 1; seed <= 60; seed++) {
+    for (let seed = 1; seed <= 100; seed++) {
       const found: unknown = await new World(seed, bug).run().catch((error: unknown) => error);
       if (!(found instanceof Violation)) continue;
       expect(checkers).toContain(found.checker);
