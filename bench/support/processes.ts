@@ -5,6 +5,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { AdminClient } from '../../src/gateway/http/client.ts';
+import { systemClock } from '../../src/node/clock.ts';
 
 const LAUNCHER = join(import.meta.dirname, '../../bin/archipelago.js');
 const execute = promisify(execFile);
@@ -54,7 +56,7 @@ export interface ClusterNode {
 }
 
 export class BenchCluster {
-  private readonly directory: string;
+  readonly directory: string;
 
   constructor(directory: string) {
     this.directory = directory;
@@ -76,6 +78,11 @@ export class BenchCluster {
   async cli(node: number, ...args: readonly string[]): Promise<unknown> {
     const { adminSocket } = this.nodes[node] as ClusterNode;
     return JSON.parse(await run(process.execPath, [LAUNCHER, ...args, '--socket', adminSocket, '--json']));
+  }
+
+  /** The admin API of a node, without the start of a CLI. */
+  admin(node: number): AdminClient {
+    return new AdminClient((this.nodes[node] as ClusterNode).adminSocket, systemClock);
   }
 
   uri(node: number, volume: string): string {

@@ -17,6 +17,8 @@ import { PagedTree } from './paged-tree.ts';
 
 /** Journal bytes after which a fold starts by itself; replay after a crash reads a small multiple of it at most. */
 const FOLD_AFTER_BYTES = 1 << 20;
+/** Journal bytes, some hundreds of changes, that a cut folds by itself. */
+const SMALL_CUT_BYTES = 16 << 10;
 /** Page writes under way at a time during a fold. */
 const PAGE_WRITES = 8;
 const NOTHING = new Uint8Array(0);
@@ -367,6 +369,11 @@ export class OpenMap implements StoreWaiter {
       await this.finishFold();
       return captured.header.root;
     });
+  }
+
+  /** Folds what would keep a cut, for which guests wait, busy for long. A few changes are not worth a fold, and its syncs, of their own. */
+  async prepareCut(): Promise<void> {
+    if (this.writer.length > SMALL_CUT_BYTES || this.unfinishedFold) await this.fold();
   }
 
   /**

@@ -29,10 +29,14 @@ export function snapshotVolume(context: VolumeContext, volume: Volume, name: str
     const map = mapOf(served);
     const { id } = volume.record;
     const { epoch } = served;
+    // Most of the work while I/O goes on, so that little is left for the cut; and while the registry is asked.
+    const prepared = map.prepareCut();
+    prepared.catch(() => {
+      // Thrown below, where the reservation is given up.
+    });
     const generation = await context.registry.propose<'reserveGeneration'>({ type: 'reserveGeneration', id, epoch });
     try {
-      // Most of the work while I/O goes on, so that little is left for the cut.
-      await map.fold();
+      await prepared;
       const cut = await volume.whileStopped(served, async () => {
         const taken = await map.cut(generation);
         served.forgetBlocks();

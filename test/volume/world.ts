@@ -290,7 +290,7 @@ export class World {
     volume.maintained = true;
     try {
       const generation = ++this.generation as Generation;
-      await map.fold();
+      await map.prepareCut();
       await served.stopAdmitting();
       const possible = volume.twin.possibleNow(usedSectors());
       const cut = await map.cut(generation).finally(() => {

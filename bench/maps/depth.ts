@@ -1,0 +1,82 @@
+/** Random reads of a clone of a clone, a thousand times over, beside a clone of the origin. */
+import { join } from 'node:path';
+import { Prng } from '../../src/base/index.ts';
+import { volumePath } from '../../src/gateway/http/client.ts';
+import type { NbdClient } from '../../src/gateway/nbd/client.ts';
+import type { BenchResult } from '../main.ts';
+import { figure, note, percentile } from '../support/figures.ts';
+import { BLOCK_BYTES, SUB_BLOCK_BYTES, timed, withNbd, writeAll } from '../support/nbd.ts';
+import { type BenchCluster, median, run } from '../support/processes.ts';
+import { withQcow2 } from '../support/qcow2.ts';
+
+const PEER_DEPTH = 50;
+/** Every so many clones one writes a sub-block, so that the chain is one of differing disks. */
+const WRITE_EVERY = 20;
+const BLOCKS = 256;
+const SIZE = BLOCKS * BLOCK_BYTES;
+const OFFSETS = Array.from({ length: BLOCKS }, (_, index) => index * BLOCK_BYTES);
+const PAIRS = 7;
+const READS = 2000;
+
+export async function measureDepth(directory: string, cluster: BenchCluster, depth: number): Promise<BenchResult[]> {
+  const ours = await chainOfClones(cluster, depth);
+  const peer = await chainOfOverlays(directory);
+  note(`4 KiB random reads at clone depth ${depth}, median of ${PAIRS} pairs; peer: qcow2 at depth ${PEER_DEPTH}, each beside its own depth 1`);
+  return [
+    figure(`read at depth ${depth}, p50 beside depth 1`, ours.deep50, ours.flat50, 'ms', { of: 'ratio', limit: 1.1 }),
+    figure(`read at depth ${depth}, p99 beside depth 1`, ours.deep99, ours.flat99, 'ms', { of: 'ratio', limit: 1.25 }),
+    figure(`qcow2 at depth ${PEER_DEPTH}, p50 beside depth 1`, peer.deep50, peer.flat50, 'ms', null),
+    figure(`qcow2 at depth ${PEER_DEPTH}, p99 beside depth 1`, peer.deep99, peer.flat99, 'ms', null),
+    figure(`read at depth ${depth}, p50 beside qcow2 at ${PEER_DEPTH}`, ours.deep50, peer.deep50, 'ms', null),
+  ];
+}
+
+async function chainOfClones(cluster: BenchCluster, levels: number): Promise<Pairs> {
+  const admin = cluster.admin(0);
+  await admin.call('POST', '/v1/volumes', { name: 'depth 0', size: SIZE });
+  await withNbd(cluster.uri(0, 'depth 0'), (client) => writeAll(client, OFFSETS, SUB_BLOCK_BYTES));
+  for (let depth = 1; depth <= levels; depth++) {
+    const snapshot = `snapshot ${depth}`;
+    await admin.call('POST', volumePath(`depth ${depth - 1}`, 'snapshot'), { name: snapshot });
+    const name = `depth ${depth}`;
+    await admin.call('POST', `/v1/snapshots/${encodeURIComponent(snapshot)}/clone`, { name });
+    if (depth % WRITE_EVERY === 0)
+      await withNbd(cluster.uri(0, name), (client) => writeAll(client, [OFFSETS[depth % BLOCKS] as number], SUB_BLOCK_BYTES));
+  }
+  return withNbd(cluster.uri(0, 'depth 1'), (flat) => withNbd(cluster.uri(0, `depth ${levels}`), (deep) => pairs(flat, deep)));
+}
+
+async function chainOfOverlays(directory: string): Promise<Pairs> {
+  const name = (depth: number) => join(directory, `depth-${depth}.qcow2`);
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', name(0), String(SIZE)]);
+  await withQcow2(name(0), (client) => writeAll(client, OFFSETS, SUB_BLOCK_BYTES));
+  for (let depth = 1; depth <= PEER_DEPTH; depth++)
+    await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', name(depth - 1), '-F', 'qcow2', name(depth)]);
+  return withQcow2(name(1), (flat) => withQcow2(name(PEER_DEPTH), (deep) => pairs(flat, deep)));
+}
+
+interface Pairs {
+  readonly flat50: number;
+  readonly flat99: number;
+  readonly deep50: number;
+  readonly deep99: number;
+}
+
+/** Of the pair whose ratio is the middle one, for p50 and p99 each. */
+async function pairs(flat: NbdClient, deep: NbdClient): Promise<Pairs> {
+  const prng = new Prng(1);
+  const read = (client: NbdClient) =>
+    timed(READS, () => client.read((OFFSETS[prng.below(BLOCKS)] as number) + 4096 * prng.below(SUB_BLOCK_BYTES / 4096), 4096));
+  await read(flat);
+  await read(deep);
+  const found: Pairs[] = [];
+  for (let pair = 0; pair < PAIRS; pair++) {
+    const first = await read(pair % 2 === 0 ? flat : deep);
+    const second = await read(pair % 2 === 0 ? deep : flat);
+    const [a, b] = pair % 2 === 0 ? [first, second] : [second, first];
+    found.push({ flat50: median(a), flat99: percentile(a, 99), deep50: median(b), deep99: percentile(b, 99) });
+  }
+  const by = (ratio: (pair: Pairs) => number) => [...found].sort((a, b) => ratio(a) - ratio(b))[PAIRS >> 1] as Pairs;
+  const [p50, p99] = [by((pair) => pair.deep50 / pair.flat50), by((pair) => pair.deep99 / pair.flat99)];
+  return { flat50: p50.flat50, deep50: p50.deep50, flat99: p99.flat99, deep99: p99.deep99 };
+}
