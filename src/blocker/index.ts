@@ -4,12 +4,15 @@ export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
 export type {
   BlockObject,
   BlockStore,
+  CollectedKind,
   JournalSegment,
   ObjectName,
+  Removed,
   StoreKind,
   StoreStatus,
   StoreWaiter,
   Takeover,
+  VolumeLog,
   VolumeStore,
   WritableBlockObject,
 } from './store.ts';

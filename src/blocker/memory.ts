@@ -4,8 +4,22 @@
  */
 import { type ArchipelagoError, assert, type Epoch, type Generation, type VolumeId } from '../base/index.ts';
 import { objectExists, objectMissing, pageMissing, refuse, storeClosed, superseded } from './answers.ts';
+import { batches } from './batches.ts';
 import { SparseBytes } from './memory-object.ts';
-import type { BlockObject, BlockStore, ObjectName, StoreStatus, StoreWaiter, Takeover, VolumeStore, WritableBlockObject } from './store.ts';
+import type {
+  BlockObject,
+  BlockStore,
+  CollectedKind,
+  JournalSegment,
+  ObjectName,
+  Removed,
+  StoreStatus,
+  StoreWaiter,
+  Takeover,
+  VolumeLog,
+  VolumeStore,
+  WritableBlockObject,
+} from './store.ts';
 
 export interface MemoryStoreOptions {
   /**
@@ -78,11 +92,10 @@ class MemoryStore implements BlockStore {
       }
       if (log.epoch > epoch) throw superseded(volume, epoch, log.epoch);
       log.epoch = epoch;
-      const segments = [...log.segments].sort(([a], [b]) => a - b).map(([number, { bytes, length }]) => ({ number, bytes: bytes.slice(0, length) }));
       const quiet = clean || log.open.size === 0;
       const store = new MemoryVolumeStore(this, volume, epoch, log);
       log.open.add(store);
-      return { store, header: log.header?.slice() ?? null, segments, quiet };
+      return { store, header: log.header?.slice() ?? null, segments: segmentsOf(log), quiet };
     });
   }
 
@@ -100,6 +113,58 @@ class MemoryStore implements BlockStore {
 
   readHeader(volume: VolumeId): Promise<Uint8Array | null> {
     return this.promise(() => this.logs.get(volume)?.header ?? null);
+  }
+
+  readLog(volume: VolumeId): Promise<VolumeLog | null> {
+    return this.promise(() => {
+      const log = this.logs.get(volume);
+      if (log === undefined) return null;
+      return { epoch: log.epoch as Epoch, header: log.header?.slice() ?? null, segments: segmentsOf(log) };
+    });
+  }
+
+  async *list(kind: CollectedKind, wanted: (generation: Generation) => boolean): AsyncIterable<readonly ObjectName[]> {
+    // A map that is changed while it is iterated shows all that stays.
+    for (const [generation, names] of this.named(kind)) {
+      if (!wanted(generation as Generation)) continue;
+      for (const indexes of batches(names.keys())) {
+        yield await this.promise(() => indexes.map((index) => ({ generation: generation as Generation, index })));
+      }
+    }
+  }
+
+  async *listLogs(): AsyncIterable<readonly VolumeId[]> {
+    for (const volumes of batches(this.logs.keys())) yield await this.promise(() => volumes);
+  }
+
+  remove(kind: CollectedKind, names: readonly ObjectName[]): Promise<Removed> {
+    return this.promise(() => {
+      let count = 0;
+      let bytes = 0;
+      for (const { generation, index } of names) {
+        const siblings = this.named(kind).get(generation);
+        const found = siblings?.get(index);
+        if (siblings === undefined || found === undefined) continue;
+        if (found instanceof Uint8Array) bytes += found.byteLength;
+        else {
+          found.removed = true;
+          bytes += found.bytes.allocatedBytes;
+          this.usedBytes -= found.bytes.allocatedBytes;
+        }
+        siblings.delete(index);
+        if (siblings.size === 0) this.named(kind).delete(generation);
+        count++;
+      }
+      return { count, bytes };
+    });
+  }
+
+  closeIdle(): void {
+    // Nothing is open.
+  }
+
+  private named(kind: CollectedKind): ByGeneration<StoredObject | Uint8Array> {
+    return kind === 'object' ? this.objects : this.pages;
   }
 
   removeLog(volume: VolumeId): Promise<void> {
@@ -402,6 +467,10 @@ class MemoryHandle implements WritableBlockObject {
     assert(this.volume !== null, 'an object is changed through its owner');
     return this.volume;
   }
+}
+
+function segmentsOf(log: StoredLog): JournalSegment[] {
+  return [...log.segments].sort(([a], [b]) => a - b).map(([number, { bytes, length }]) => ({ number, bytes: bytes.slice(0, length) }));
 }
 
 function settle(waiter: StoreWaiter, error: ArchipelagoError | null): boolean {

@@ -114,6 +114,26 @@ export interface Takeover {
   readonly quiet: boolean;
 }
 
+/** A volume log as somebody reads it who is not its owner. */
+export interface VolumeLog {
+  /** Of the owner whose log it is. */
+  readonly epoch: Epoch;
+  readonly header: Uint8Array | null;
+  /** All that the header needs, perhaps more. */
+  readonly segments: readonly JournalSegment[];
+}
+
+/** What collection lists and removes. A page is named as an object is, its sequence number in place of the index. */
+export type CollectedKind = 'object' | 'page';
+
+/** What a removal gave back. */
+export interface Removed {
+  /** How many there were. */
+  readonly count: number;
+  /** The room that they took up in the store. */
+  readonly bytes: number;
+}
+
 export interface StoreStatus {
   readonly kind: StoreKind;
   /** Where it is, for people: a directory, a pool. */
@@ -143,6 +163,22 @@ export interface BlockStore {
    * volume without one. For information only.
    */
   readHeader(volume: VolumeId): Promise<Uint8Array | null>;
+  /**
+   * The log of a volume at one moment, without becoming its owner; null when there is none. What it says is durable: after a power failure
+   * the next owner finds this log, or what its owner has made of it since. Fails with `unavailable` while owners change it too fast.
+   */
+  readLog(volume: VolumeId): Promise<VolumeLog | null>;
+  /**
+   * Names in no order, a bounded number at a time, of the generations for which `wanted` is true. What exists all the while is listed; what
+   * comes or goes meanwhile may be.
+   */
+  list(kind: CollectedKind, wanted: (generation: Generation) => boolean): AsyncIterable<readonly ObjectName[]>;
+  /** The volumes that have a log, in the same way. */
+  listLogs(): AsyncIterable<readonly VolumeId[]>;
+  /** Removes what nothing refers to and nobody makes any more; what is not there is no error. For collection, not for owners. */
+  remove(kind: CollectedKind, names: readonly ObjectName[]): Promise<Removed>;
+  /** Gives up what is kept only in case it is used again: as long as a removed object is open somewhere, it takes up its room. */
+  closeIdle(): void;
   /** Removes the log of a volume that the registry has removed. */
   removeLog(volume: VolumeId): Promise<void>;
   /** True when the block object exists. For verification, not for the data path. */

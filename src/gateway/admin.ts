@@ -3,6 +3,8 @@
  * implements it (`src/node`), the HTTP server exposes it and the CLI calls it through that. All methods fail with `ArchipelagoError`.
  */
 
+import type { ErrorBody } from '../base/index.ts';
+
 /** A volume, snapshot or image as JSON shows it. Ids and epochs are strings, sizes numbers of bytes. */
 export interface VolumeView {
   name: string;
@@ -82,6 +84,51 @@ export interface CheckView {
   problems: string[];
 }
 
+/** Counts begin at 0 where the node that collects does not answer. */
+export interface RunningCollectionView {
+  cycle: number;
+  node: string;
+  startedAt: string;
+  phase: 'marking' | 'waiting' | 'sweeping' | 'unknown';
+  /** From 1. */
+  pass: number;
+  volumesRead: number;
+  volumes: number;
+  pagesRead: number;
+  /** Objects and pages looked at in this pass. */
+  listed: number;
+  freedBytes: number;
+  freedObjects: number;
+}
+
+export interface FinishedCollectionView {
+  cycle: number;
+  node: string;
+  startedAt: string;
+  finishedAt: string;
+  freedBytes: number;
+  freedObjects: number;
+  /** Why it was cut short. */
+  error: ErrorBody | null;
+}
+
+export interface CollectionView {
+  running: RunningCollectionView | null;
+  last: FinishedCollectionView | null;
+  /** All that finished. */
+  cycles: number;
+  freedBytes: number;
+  freedObjects: number;
+}
+
+/** What differs between a snapshot and another one, or a volume at one moment. */
+export interface DiffView {
+  /** Ascending. Bytes outside of all extents are equal; what the older side lacks at its end counts as zeros. */
+  extents: { offset: number; length: number; zero: boolean }[];
+  /** For the request that follows; null at the end. */
+  next: string | null;
+}
+
 export interface AdminService {
   createVolume(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string> }): Promise<VolumeView>;
   cloneSnapshot(snapshot: string, request: { name: string; size?: number }): Promise<VolumeView>;
@@ -97,12 +144,17 @@ export interface AdminService {
   volumeUri(name: string, node: string | null): Promise<{ uri: string }>;
   migrateVolume(name: string, request: { to: string }): Promise<MigrationView>;
   checkVolume(name: string): Promise<CheckView>;
+  /** `cursor` null begins, and fixes the moment at which a volume is looked at; else it is what the answer before had as `next`. */
+  diffVolume(from: string, to: string, cursor: string | null): Promise<DiffView>;
   /**
    * Begins an import: makes a volume that only this node serves, that lists do not show, and that is removed when `signal` aborts, or this
    * node stops, before `finishImport`.
    */
   beginImport(request: { name: string; size: number; blockSize?: number }, signal: AbortSignal): Promise<VolumeView & { uri: string }>;
   finishImport(name: string): Promise<VolumeView>;
+  /** Sees to it that a collection begins now. Resolves to the number of the first cycle that sees all that was removed before the call. */
+  collect(): Promise<{ cycle: number }>;
+  collectionStatus(): Promise<CollectionView>;
   clusterStatus(): Promise<ClusterView>;
   /** Hands all volumes of this node over to others. Null for `node`: the node that answers. */
   drainNode(node: string | null): Promise<{ node: string; moved: number }>;

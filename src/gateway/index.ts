@@ -2,6 +2,8 @@ export type {
   AdminService,
   CheckView,
   ClusterView,
+  CollectionView,
+  DiffView,
   InvitationView,
   MembersView,
   MigrationView,

@@ -66,6 +66,27 @@ const volumeSchema = z.strictObject({
     .describe('How much a node copies a second, for all its volumes, to complete the blocks that clones have written in part; 0: nothing'),
 });
 
+const gcSchema = z.strictObject({
+  intervalMs: z
+    .int()
+    .min(0)
+    .max(30 * 86_400_000)
+    .default(600_000)
+    .describe('Between two collections of what nothing refers to; one also follows each removal. 0: only `archipelago gc run` collects'),
+  maxOperationsPerSecond: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(1_000)
+    .describe('How many pages and objects a collection reads and removes in a second'),
+  memoryBytes: z
+    .int()
+    .min(1 << 20)
+    .max(2 ** 40)
+    .default(64 << 20)
+    .describe('Memory for the names of what is in use; a collection that needs more goes over the maps several times'),
+});
+
 export const memberSchema = z.strictObject({
   name: nodeName.describe('A member'),
   peerId: z.string().min(1).describe('Its PeerId'),
@@ -95,6 +116,7 @@ export const nodeFileSchema = z.strictObject({
   raft: raftSchema.prefault({}),
   lease: leaseSchema.prefault({}),
   volume: volumeSchema.prefault({}),
+  gc: gcSchema.prefault({}),
   bootstrap: membersSchema.optional().describe('The first members; read only while `raft/` is empty'),
   join: membersSchema
     .optional()

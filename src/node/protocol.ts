@@ -1,7 +1,8 @@
 /** What the two processes of a node say to each other over their `Channel`. JSON, so there are no bytes and no undefined in it. */
-import type { LivenessEpoch, VolumeId } from '../base/index.ts';
+import type { ErrorBody, LivenessEpoch, VolumeId } from '../base/index.ts';
 import type { StoreStatus } from '../blocker/index.ts';
-import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
+import type { Freed, NodeRecord, VolumeRecord } from '../mapper/index.ts';
+import type { DiffRequest } from '../volume/index.ts';
 import type { NodeConfig } from './config.ts';
 
 /** First of all: control to data. The answer is `DataStarted`. */
@@ -37,6 +38,11 @@ export interface LeaseNotice {
   readonly deadlineMs: number | null;
 }
 
+/** How a cycle of collection has ended: with an error, it was cut short, and what it freed counts all the same. */
+export interface Collected extends Freed {
+  readonly error: ErrorBody | null;
+}
+
 /** What may be asked of a data process, by its own control process or, through that, by another node's. */
 export interface DataRequests {
   snapshot: { id: VolumeId; name: string };
@@ -48,6 +54,23 @@ export interface DataRequests {
   check: { id: VolumeId };
   stats: Record<string, never>;
   storedBlocks: { ids: VolumeId[] };
+  /** Where the map of this moment begins; answered by the owner. */
+  root: { id: VolumeId };
+  diff: DiffRequest;
+  /** How far the cycle of collection is that runs here; null when there is none. */
+  collection: Record<string, never>;
 }
 
-export const DATA_REQUESTS: readonly (keyof DataRequests)[] = ['snapshot', 'handOver', 'own', 'resize', 'remove', 'check', 'stats', 'storedBlocks'];
+export const DATA_REQUESTS: readonly (keyof DataRequests)[] = [
+  'snapshot',
+  'handOver',
+  'own',
+  'resize',
+  'remove',
+  'check',
+  'stats',
+  'storedBlocks',
+  'root',
+  'diff',
+  'collection',
+];

@@ -3,7 +3,7 @@ import { ArchipelagoError, type Generation } from '../base/index.ts';
 import type { BlockStore, ObjectName } from '../blocker/index.ts';
 import { type PageRef, PageWalk } from '../mapper/index.ts';
 
-const MAX_PROBLEMS = 1000;
+export const MAX_PROBLEMS = 1000;
 /** Objects looked for at a time. */
 const PARALLEL = 16;
 

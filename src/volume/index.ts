@@ -11,6 +11,7 @@ export {
   MAX_EXTENTS,
   VolumeIo,
 } from './device.ts';
+export type { DiffPage, DiffRequest } from './diff.ts';
 export { Lease } from './lease.ts';
 export { ClockedMergePace } from './merge-pace.ts';
 export { type VolumeStats, Volumes } from './volumes.ts';

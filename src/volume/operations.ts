@@ -120,19 +120,31 @@ export function resizeVolume(context: VolumeContext, volume: Volume, sizeBytes: 
 /** Removes a volume that no client is attached to, here or through `otherClients` at other nodes. */
 export function removeVolume(context: VolumeContext, volume: Volume, otherClients: () => number): Promise<VolumeRecord> {
   return volume.exclusively(async () => {
-    const served = await volume.own(OPEN_TIMEOUT_MS);
     const { id, name } = volume.record;
-    return volume.whileStopped(served, async () => {
+    const propose = async (epoch: Epoch): Promise<VolumeRecord> => {
       const clients = volume.clients + otherClients();
       if (clients > 0) {
         throw new ArchipelagoError('in-use', `volume '${name}' has ${clients} attached client${clients === 1 ? '' : 's'}`, {
           hint: 'detach them first',
         });
       }
-      const record = await context.registry.propose<'remove'>({ type: 'remove', id, epoch: served.epoch });
-      await mapOf(served).drain();
-      await context.blockStore.removeLog(id);
-      return record;
+      return context.registry.propose<'remove'>({ type: 'remove', id, epoch });
+    };
+    const served = await volume.own(OPEN_TIMEOUT_MS).catch((error: unknown) => {
+      // Nobody can open it any more; it would stay for ever.
+      if (error instanceof ArchipelagoError && (error.code === 'corrupt' || error.code === 'not-found')) return null;
+      throw error;
     });
+    const record = await (served === null ? propose(volume.record.epoch) : removeServed(volume, served, propose));
+    await context.blockStore.removeLog(id);
+    return record;
+  });
+}
+
+function removeServed(volume: Volume, served: ServedVolume, propose: (epoch: Epoch) => Promise<VolumeRecord>): Promise<VolumeRecord> {
+  return volume.whileStopped(served, async () => {
+    const record = await propose(served.epoch);
+    await mapOf(served).drain();
+    return record;
   });
 }

@@ -1,10 +1,11 @@
 /** All volumes and snapshots as this process knows them, and the devices that clients attach to. */
 import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
-import { decodeHeader, type NodeRecord, PagedTree, type VolumeRecord } from '../mapper/index.ts';
+import { decodeHeader, type NodeRecord, PagedTree, type PageRef, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
-import { type CheckResult, checkMap } from './check.ts';
+import { type CheckResult, checkMap, MAX_PROBLEMS } from './check.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
 import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
+import { type DiffPage, type DiffRequest, diffPage } from './diff.ts';
 import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
 import { SessionServer } from './session-server.ts';
@@ -21,13 +22,21 @@ export interface VolumeStats {
   readonly blocks: number | null;
 }
 
+/** A snapshot that clients of this process are attached to. */
+interface OpenSnapshot {
+  readonly served: ServedVolume;
+  clients: number;
+  /** The registry has removed it, and its objects may go at any time. */
+  removed: boolean;
+}
+
 export class Volumes implements DeviceDirectory {
   readonly sessions: SessionServer;
   private readonly context: VolumeContext;
   private readonly records = new Map<VolumeId, VolumeRecord>();
   private readonly idsByName = new Map<string, VolumeId>();
   private readonly open = new Map<VolumeId, Volume>();
-  private readonly snapshots = new Map<VolumeId, { served: ServedVolume; clients: number }>();
+  private readonly snapshots = new Map<VolumeId, OpenSnapshot>();
 
   constructor(context: VolumeContext) {
     this.context = context;
@@ -63,6 +72,14 @@ export class Volumes implements DeviceDirectory {
     if (this.idsByName.get(record.name) === id) this.idsByName.delete(record.name);
     this.open.get(id)?.remove();
     this.open.delete(id);
+    const snapshot = this.snapshots.get(id);
+    // A client that attached while it was being removed.
+    if (snapshot) snapshot.removed = true;
+  }
+
+  /** All volumes and snapshots, as this process was told. */
+  allRecords(): VolumeRecord[] {
+    return [...this.records.values()];
   }
 
   /** Links tell when they go down, so that their sessions end. */
@@ -104,7 +121,7 @@ export class Volumes implements DeviceDirectory {
   private attachSnapshot(record: VolumeRecord): Device {
     const opened = this.openSnapshot(record);
     opened.clients++;
-    return new SnapshotDevice(record, opened.served, () => {
+    return new SnapshotDevice(record, opened, () => {
       opened.clients--;
       if (opened.clients > 0) return;
       this.snapshots.delete(record.id);
@@ -112,13 +129,13 @@ export class Volumes implements DeviceDirectory {
     });
   }
 
-  private openSnapshot(record: VolumeRecord): { served: ServedVolume; clients: number } {
+  private openSnapshot(record: VolumeRecord): OpenSnapshot {
     let opened = this.snapshots.get(record.id);
     if (!opened) {
       const { blockStore, pageCache } = this.context;
       const pages = new PagedTree(blockStore, record.root, pageCache);
       const served = new ServedVolume({ blockStore, pages, owned: null, sizeBytes: record.sizeBytes, blockSizeBytes: record.blockSizeBytes });
-      opened = { served, clients: 0 };
+      opened = { served, clients: 0, removed: false };
       this.snapshots.set(record.id, opened);
     }
     return opened;
@@ -180,16 +197,38 @@ export class Volumes implements DeviceDirectory {
 
   async check(id: VolumeId): Promise<CheckResult> {
     const record = this.records.get(id);
-    if (!record) throw new ArchipelagoError('not-found', `volume ${id} does not exist`);
+    if (!record) throw notFound(String(id));
     const { blockStore } = this.context;
-    if (record.kind === 'snapshot') return checkMap(blockStore, record.root, record.sizeBytes, record.blockSizeBytes);
+    const look = async () => {
+      const root = await this.root(id);
+      const { sizeBytes, blockSizeBytes } = this.records.get(id) ?? record;
+      return checkMap(blockStore, root, sizeBytes, blockSizeBytes);
+    };
+    const first = await look();
+    if (!this.records.has(id)) throw new ArchipelagoError('not-found', `'${record.name}' was removed while it was checked`);
+    if (record.kind === 'snapshot' || first.problems.length === 0) return first;
+    // Since the first look, collection may have removed what the volume no longer refers to. That is not in its map at the second look, and
+    // what is really missing is.
+    const second = await look();
+    if (first.problems.length >= MAX_PROBLEMS) return second;
+    const problems = new Set(second.problems);
+    return { ...second, problems: first.problems.filter((problem) => problems.has(problem)) };
+  }
+
+  /** Where the map of this moment begins. What is below stays as it is until collection finds that the volume does not need it any more. */
+  async root(id: VolumeId): Promise<PageRef | null> {
+    const record = this.records.get(id);
+    if (record?.kind === 'snapshot') return record.root;
     const volume = this.volumeToChange(id);
-    // What the fold wrote stays as it is, whatever is written meanwhile. A handover has to know of every fold, so they take turns.
-    const root = await volume.exclusively(async () => {
+    // A handover has to know of every fold, so they take turns.
+    return volume.exclusively(async () => {
       const { owned } = await volume.own(ATTACH_TIMEOUT_MS);
       return (await owned?.map.fold()) ?? null;
     });
-    return checkMap(blockStore, root, volume.record.sizeBytes, volume.record.blockSizeBytes);
+  }
+
+  diff(request: DiffRequest): Promise<DiffPage> {
+    return diffPage(this.context.blockStore, request);
   }
 
   /** Blocks of volumes that nobody has open, by what their headers say: changes since the last fold are not counted. */
@@ -274,25 +313,28 @@ class SnapshotDevice implements Device {
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
   readonly readOnly = true;
-  private readonly served: ServedVolume;
+  private readonly name: string;
+  private readonly opened: OpenSnapshot;
   private release: (() => void) | null;
 
-  constructor(record: VolumeRecord, served: ServedVolume, release: () => void) {
+  constructor(record: VolumeRecord, opened: OpenSnapshot, release: () => void) {
+    this.name = record.name;
     this.volumeId = record.id;
     this.sizeBytes = record.sizeBytes;
     this.blockSizeBytes = record.blockSizeBytes;
-    this.served = served;
+    this.opened = opened;
     this.release = release;
   }
 
   submit(io: VolumeIo): void {
     if (io.kind !== IO_READ && io.kind !== IO_FLUSH)
       io.done(new ArchipelagoError('read-only', 'a snapshot does not change', { hint: 'clone it, and write to the clone' }));
-    else if (withinBounds(io, this.sizeBytes)) this.served.submit(io);
+    else if (this.opened.removed) io.done(new ArchipelagoError('not-found', `snapshot '${this.name}' was removed`));
+    else if (withinBounds(io, this.sizeBytes)) this.opened.served.submit(io);
   }
 
   extents(offsetBytes: number, lengthBytes: number, maxExtents = MAX_EXTENTS): Promise<Extent[]> {
-    return this.served.extents(offsetBytes, lengthBytes, maxExtents);
+    return this.opened.served.extents(offsetBytes, lengthBytes, maxExtents);
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,7 @@
 /** What every store promises to the layers above: each driver runs this suite. */
 import { describe, expect, it } from 'vitest';
 import { blockStoreClaimContract } from './block-store-claims.ts';
+import { blockStoreCollectionContract } from './block-store-collection.ts';
 import { blockStoreLogContract } from './block-store-log.ts';
 import { blockStoreRandomContract } from './block-store-random.ts';
 import {
@@ -31,6 +32,7 @@ export function blockStoreContract(name: string, open: () => Promise<StoreUnderT
   describe(`${name}: sharing and order`, () => concurrencyContract(open));
   blockStoreClaimContract(name, open, promises);
   blockStoreLogContract(name, open);
+  blockStoreCollectionContract(name, open);
   blockStoreRandomContract(name, open);
 }
 

@@ -38,6 +38,7 @@ describe('node.toml', () => {
       http: { socket: '/etc/archipelago/n1/admin.sock', listen: null, tokenFile: null },
       raft: { heartbeatMs: 250, electionTimeoutMs: 1000 },
       volume: { mergeBytesPerSecond: 16 * 1024 * 1024 },
+      gc: { intervalMs: 600_000, maxOperationsPerSecond: 1_000, memoryBytes: 64 * 1024 * 1024 },
       lease: { durationMs: 3000, renewMs: 500, driftMs: 300 },
       bootstrap: null,
       join: null,

@@ -12,10 +12,13 @@ import { objectExists, objectMissing, pageMissing, storeClosed, superseded } fro
 import type {
   BlockObject,
   BlockStore,
+  CollectedKind,
   ObjectName,
+  Removed,
   StoreStatus,
   StoreWaiter,
   Takeover,
+  VolumeLog,
   VolumeStore,
   WritableBlockObject,
 } from '../../src/blocker/store.ts';
@@ -214,6 +217,42 @@ export class SimStore implements BlockStore {
 
   readHeader(volume: VolumeId): Promise<Uint8Array | null> {
     return this.promise(() => this.trusted(volume)?.[1].header?.slice() ?? null);
+  }
+
+  readLog(volume: VolumeId): Promise<VolumeLog | null> {
+    return this.promise(() => {
+      const [epoch, log] = this.trusted(volume) ?? [0, null];
+      if (log === null) return null;
+      settleLog(log);
+      const segments = Array.from(log.segments, ([number, file]) => ({ number, bytes: file.bytes() }));
+      return { epoch: epoch as Epoch, header: log.header?.slice() ?? null, segments };
+    });
+  }
+
+  async *list(kind: CollectedKind, wanted: (generation: Generation) => boolean): AsyncIterable<readonly ObjectName[]> {
+    const names = [...this.named(kind).keys()].map(nameOf).filter(({ generation }) => wanted(generation));
+    // Small pieces, so that much happens between them.
+    for (let at = 0; at < names.length; at += 3) yield await this.promise(() => names.slice(at, at + 3));
+  }
+
+  async *listLogs(): AsyncIterable<readonly VolumeId[]> {
+    yield await this.promise(() => [...this.disk.logs.keys()]);
+  }
+
+  remove(kind: CollectedKind, names: readonly ObjectName[]): Promise<Removed> {
+    return this.promise(() => {
+      let count = 0;
+      for (const { generation, index } of names) if (this.named(kind).delete(`${generation}/${index}`)) count++;
+      return { count, bytes: count * SECTOR };
+    });
+  }
+
+  closeIdle(): void {
+    // Nothing is kept open.
+  }
+
+  private named(kind: CollectedKind): Map<string, SimFile> {
+    return kind === 'object' ? this.disk.objects : this.disk.pages;
   }
 
   /** The log that the next owner goes on from. */
@@ -464,8 +503,7 @@ class SimVolumeStore implements VolumeStore {
   /** What takes over was copied: durable from the first sync on, and the logs before are gone. */
   private settle(): void {
     if (this.log.settled) return;
-    for (const file of this.log.segments.values()) file.capture()();
-    this.log.settled = true;
+    settleLog(this.log);
     for (const epoch of this.logs.keys()) if (epoch < this.epoch) this.logs.delete(epoch);
   }
 
@@ -477,6 +515,17 @@ class SimVolumeStore implements VolumeStore {
       operation();
     }, die);
   }
+}
+
+function settleLog(log: SimLog): void {
+  if (log.settled) return;
+  for (const file of log.segments.values()) file.capture()();
+  log.settled = true;
+}
+
+export function nameOf(text: string): ObjectName {
+  const [generation, index] = text.split('/').map(Number) as [Generation, number];
+  return { generation, index };
 }
 
 const writtenPages = new WeakMap<SimFile, Uint8Array>();

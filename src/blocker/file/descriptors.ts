@@ -38,6 +38,8 @@ export interface DescriptorHolder {
   /** Set at each use after the first, cleared when the cache has passed by: a second chance in place of an exact order, which would cost each use. */
   recentlyUsed: boolean;
   readonly isBusy: boolean;
+  /** Somebody has a handle, and may use it again at any time. */
+  readonly isHeld: boolean;
   /** Gives its descriptor up. */
   evict(): void;
 }
@@ -67,6 +69,15 @@ export class DescriptorCache {
 
   delete(holder: DescriptorHolder): void {
     this.holders.delete(holder);
+  }
+
+  /** Closes whatever nobody has a handle to. */
+  closeIdle(): void {
+    for (const holder of [...this.holders]) {
+      if (holder.isBusy || holder.isHeld) continue;
+      this.holders.delete(holder);
+      holder.evict();
+    }
   }
 
   private evictOne(newest: DescriptorHolder): void {

@@ -81,6 +81,10 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     return this.gated || (this.descriptor !== null && this.descriptor.users > 0);
   }
 
+  get isHeld(): boolean {
+    return this.handles > 0;
+  }
+
   get isUnused(): boolean {
     return this.handles === 0 && this.descriptor === null && !this.gated;
   }

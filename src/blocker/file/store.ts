@@ -6,17 +6,18 @@ import { constants } from 'node:fs';
 import { readFile, rm, stat, statfs } from 'node:fs/promises';
 import { ArchipelagoError, assert, type Clock, type Epoch, type Generation, type Log, silentLog, type VolumeId } from '../../base/index.ts';
 import { pageMissing, storeClosed } from '../answers.ts';
-import type { BlockObject, BlockStore, ObjectName, StoreStatus, Takeover } from '../store.ts';
+import type { BlockObject, BlockStore, CollectedKind, ObjectName, Removed, StoreStatus, Takeover, VolumeLog } from '../store.ts';
 import { DescriptorCache, defaultDescriptorLimit } from './descriptors.ts';
 import { type Durability, systemDurability } from './durability.ts';
 import { objectPath, pagePath, VOLUMES, volumePath } from './layout.ts';
+import { listLogNames, listNames, removeNames } from './listing.ts';
 import type { ObjectFile, ObjectOwner } from './object-file.ts';
 import { ObjectTable } from './object-table.ts';
 import { thisProcess } from './owner-process.ts';
 import { type FileStoreParts, WritePace } from './parts.ts';
 import { SharedRounds } from './rounds.ts';
 import { prepareDirectory } from './superblock.ts';
-import { readNewestHeader, type TakenLog, takeLogOver } from './takeover.ts';
+import { readLogDurably, readNewestHeader, type TakenLog, takeLogOver } from './takeover.ts';
 import { FileVolumeStore, type VolumeStoreObserver } from './volume-store.ts';
 
 export interface FileStoreOptions {
@@ -103,6 +104,28 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 
   async readHeader(volume: VolumeId): Promise<Uint8Array | null> {
     return readNewestHeader(this.parts, volume);
+  }
+
+  readLog(volume: VolumeId): Promise<VolumeLog | null> {
+    return readLogDurably(this.parts, volume);
+  }
+
+  list(kind: CollectedKind, wanted: (generation: Generation) => boolean): AsyncIterable<readonly ObjectName[]> {
+    return listNames(this.parts.directory, kind, wanted);
+  }
+
+  listLogs(): AsyncIterable<readonly VolumeId[]> {
+    return listLogNames(this.parts.directory);
+  }
+
+  async remove(kind: CollectedKind, names: readonly ObjectName[]): Promise<Removed> {
+    const removed = await removeNames(this.parts.directory, kind, names);
+    if (kind === 'object') for (const name of names) this.readers.forget(name);
+    return removed;
+  }
+
+  closeIdle(): void {
+    this.parts.descriptors.closeIdle();
   }
 
   async removeLog(volume: VolumeId): Promise<void> {

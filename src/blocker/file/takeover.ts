@@ -10,11 +10,11 @@
  * The calls are synchronous: about twenty short ones, which would each wait behind the flushes in libuv's pool. A log is small, because
  * its owner bounds what has to be replayed.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { ArchipelagoError, type Epoch, hex16, type VolumeId } from '../../base/index.ts';
 import { superseded, volumeText } from '../answers.ts';
-import type { JournalSegment } from '../store.ts';
+import type { JournalSegment, VolumeLog } from '../store.ts';
 import { BOOT, CLAIMS, epochOf, HEADER, OWNER, SETTLED, segmentName, segmentOf, TEMPORARY, UNSYNCED, VOLUMES, volumePath } from './layout.ts';
 import { isDead, type OwnerProcess, parseOwner } from './owner-process.ts';
 import type { FileStoreParts } from './parts.ts';
@@ -25,6 +25,12 @@ interface LogContent {
   readonly segments: readonly JournalSegment[];
   /** True when a dead owner may have left data in the page cache that nobody has synced since. */
   readonly unsynced: boolean;
+}
+
+interface TrustedLog {
+  readonly path: string;
+  readonly epoch: Epoch;
+  readonly isOfThisBoot: boolean;
 }
 
 export interface TakenLog extends LogContent {
@@ -105,18 +111,42 @@ export function readNewestHeader(parts: FileStoreParts, volume: VolumeId): Uint8
   }
 }
 
+/**
+ * The log that the next owner would go on from, at one moment and for good: its header is durable, and so is the word that no log before it
+ * counts any more. Else a power failure could bring back an older header, whose map names objects that this one has dropped.
+ */
+export async function readLogDurably(parts: FileStoreParts, volume: VolumeId): Promise<VolumeLog | null> {
+  const directory = volumePath(parts.directory, volume);
+  for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+    try {
+      const source = trustedLog(parts, directory, readdirSync(directory));
+      if (source === null) return null;
+      const { header, segments } = readLog(source.path);
+      // Its owner may have died before it could, and nobody may have come since.
+      await settle(parts, directory, source.path, []);
+      await parts.durability.directory(source.path);
+      // A new owner may have copied the log before we read it: then its own is the one that counts.
+      if (trustedLog(parts, directory, readdirSync(directory))?.path === source.path) return { epoch: source.epoch, header, segments };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw ArchipelagoError.from(error, `reading the log of ${volumeText(volume)}`);
+      if (!existsSync(directory)) return null;
+    }
+  }
+  throw new ArchipelagoError('unavailable', `${directory} does not come to rest: its owners change too fast`);
+}
+
 function refuseStale(names: readonly string[], volume: VolumeId, epoch: Epoch): void {
   const refusal = successor(names, volume, epoch);
   if (refusal !== null) throw refusal;
 }
 
 /** The newest log that is settled, or was written under this boot; null when there is none. */
-function trustedLog(parts: FileStoreParts, directory: string, names: readonly string[]): { path: string; isOfThisBoot: boolean } | null {
+function trustedLog(parts: FileStoreParts, directory: string, names: readonly string[]): TrustedLog | null {
   const logs = names.filter((name) => epochOf(name) !== null).sort();
   for (const name of logs.reverse()) {
     const path = `${directory}/${name}`;
     const isOfThisBoot = readOrNull(`${path}/${BOOT}`)?.toString() === parts.bootId;
-    if (isOfThisBoot || readdirSync(path).includes(SETTLED)) return { path, isOfThisBoot };
+    if (isOfThisBoot || readdirSync(path).includes(SETTLED)) return { path, epoch: epochOf(name) as Epoch, isOfThisBoot };
   }
   return null;
 }

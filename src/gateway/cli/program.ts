@@ -2,7 +2,9 @@
 import { Command, CommanderError } from 'commander';
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { addClusterCommands, type CliHandlers } from './cluster.ts';
+import { addCollectionCommands } from './collection.ts';
 import { addCompletion } from './completion.ts';
+import { addDiffCommand } from './diff.ts';
 import { addGroup, jsonOption, nodeOptions, type Session } from './leaf.ts';
 import { addMemberCommands } from './members.ts';
 import { printError } from './output.ts';
@@ -51,7 +53,9 @@ export function makeProgram(session: Session, handlers: CliHandlers, version: st
   const volume = addGroup(program, 'volume', 'Volumes and snapshots');
   addVolumeCommands(volume, session);
   addTransferCommands(volume, session);
+  addDiffCommand(volume, session);
   addMemberCommands(addClusterCommands(program, session, handlers), session, handlers);
+  addCollectionCommands(program, session);
   addCompletion(program, session);
   program.addHelpText(
     'after',

@@ -113,4 +113,41 @@ export const transferBody = z.strictObject({ to: z.string().min(1) });
 export const invitationView = z.object({ token: z.string(), expiresAt: z.string().meta({ description: 'ISO 8601' }) });
 export const membersView = z.object({ node: z.string(), voters: z.array(z.string()), learners: z.array(z.string()) });
 export const transferView = z.object({ from: z.string().nullable(), to: z.string(), term: z.number() });
+export const diffQuery = z.strictObject({
+  to: nameSchema,
+  cursor: z.string().max(4096).optional().meta({ description: '`next` of the answer before; absent for the first' }),
+});
+export const diffView = z.object({
+  extents: z.array(z.object({ offset: z.number(), length: z.number(), zero: z.boolean() })),
+  next: z.string().nullable(),
+});
+const freed = { freedBytes: z.number(), freedObjects: z.number() };
+const cycle = { cycle: z.number(), node: z.string(), startedAt: z.string().meta({ description: 'ISO 8601' }) };
+export const collectView = z.object({
+  cycle: z.number().meta({ description: 'the collection that is under way or follows; done when `last.cycle` of the status is as high' }),
+});
+export const collectionView = z.object({
+  running: z
+    .object({
+      ...cycle,
+      phase: z.enum(['marking', 'waiting', 'sweeping', 'unknown']),
+      pass: z.number(),
+      volumesRead: z.number(),
+      volumes: z.number(),
+      pagesRead: z.number(),
+      listed: z.number(),
+      ...freed,
+    })
+    .nullable(),
+  last: z
+    .object({
+      ...cycle,
+      finishedAt: z.string(),
+      ...freed,
+      error: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }).nullable(),
+    })
+    .nullable(),
+  cycles: z.number(),
+  ...freed,
+});
 export const errorView = z.object({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }) });

@@ -1,12 +1,12 @@
 /**
- * In which blocks two maps differ, found by the identity of pages: what both share is not read. So the cost follows the difference, not
- * the size. Two entries differ when they name other objects or other parts of them; a background merge also makes such a difference.
+ * Where two maps differ, found by the identity of pages: what both share is not read. So the cost follows the difference, not the size. A
+ * sub-block differs when it is in another object; a background merge also makes such a difference. Positions are counted in sub-blocks.
  */
 import { assert } from '../../base/index.ts';
 import type { MissingPage } from './answers.ts';
-import { LAYERED, LEAF_FANOUT, Leaf, sameLayered } from './leaf.ts';
+import { LAYERED, LEAF_FANOUT, Leaf } from './leaf.ts';
 import { decodePage, expectPlace, expectRoot, Inner, type Page, samePage, spanOf } from './page.ts';
-import type { PageRef } from './types.ts';
+import { type PageRef, SUB_BLOCKS } from './types.ts';
 
 /** The caller reads the page and hands its bytes to the generator's `next`. */
 interface PageStep {
@@ -14,13 +14,13 @@ interface PageStep {
   readonly page: MissingPage;
 }
 
-/** Blocks `first` up to, not including, `end` differ. */
+/** Sub-blocks `first` up to, not including, `end` differ. */
 export interface DiffRange {
   readonly kind: 'range';
   readonly first: number;
   readonly end: number;
-  /** Whether they have objects in the newer map; those that do not read as zeros. */
-  readonly allocated: boolean;
+  /** Nothing is there in the newer map: it reads as zeros. */
+  readonly zero: boolean;
 }
 
 export type DiffStep = PageStep | DiffRange;
@@ -28,35 +28,43 @@ type Diff<Result = void> = Generator<DiffStep, Result, Uint8Array | undefined>;
 
 /** Collects neighbours of the same kind into one range. */
 class RangeJoiner {
+  /** Nothing before this sub-block is of interest. */
+  readonly start: number;
   private first = 0;
   private end = 0;
-  private allocated = false;
+  private zero = false;
 
-  /** Adds a block, in ascending order. Returns the range before, when the block does not continue it. */
-  add(index: number, allocated: boolean): DiffRange | null {
-    if (index === this.end && allocated === this.allocated && this.end > this.first) {
-      this.end++;
+  constructor(start: number) {
+    this.start = start;
+  }
+
+  /** Adds sub-blocks, in ascending order. Returns the range before, when they do not continue it. */
+  add(from: number, end: number, zero: boolean): DiffRange | null {
+    const first = Math.max(from, this.start);
+    if (first >= end) return null;
+    if (first === this.end && zero === this.zero && this.end > this.first) {
+      this.end = end;
       return null;
     }
     const before = this.take();
-    this.first = index;
-    this.end = index + 1;
-    this.allocated = allocated;
+    this.first = first;
+    this.end = end;
+    this.zero = zero;
     return before;
   }
 
   take(): DiffRange | null {
     if (this.end === this.first) return null;
-    const range: DiffRange = { kind: 'range', first: this.first, end: this.end, allocated: this.allocated };
+    const range: DiffRange = { kind: 'range', first: this.first, end: this.end, zero: this.zero };
     this.first = this.end;
     return range;
   }
 }
 
-/** Yields pages to read, answered with their bytes, and the ranges that differ between `older` and `newer`, ascending. */
-export function* diffMaps(older: PageRef | null, newer: PageRef | null): Diff {
+/** Yields pages to read, answered with their bytes, and the ranges from `start` on that differ between `older` and `newer`, ascending. */
+export function* diffMaps(older: PageRef | null, newer: PageRef | null, start = 0): Diff {
   if (samePage(older, newer)) return;
-  const ranges = new RangeJoiner();
+  const ranges = new RangeJoiner(start);
   const from = older === null ? null : yield* load(older, null, 0);
   const to = newer === null ? null : yield* load(newer, null, 0);
   yield* diffRoots(older, from, to, newer, ranges);
@@ -87,7 +95,7 @@ function* diffRoots(fromRef: PageRef | null, from: Page | null, to: Page | null,
 }
 
 function* diffRefs(fromRef: PageRef | null, toRef: PageRef | null, level: number, first: number, ranges: RangeJoiner): Diff {
-  if (samePage(fromRef, toRef)) return;
+  if (samePage(fromRef, toRef) || (first + spanOf(level)) * SUB_BLOCKS <= ranges.start) return;
   const from = fromRef === null ? null : yield* load(fromRef, level, first);
   const to = toRef === null ? null : yield* load(toRef, level, first);
   yield* diffPages(from, to, ranges);
@@ -114,11 +122,29 @@ function diffLeaves(from: Leaf | null, to: Leaf | null, first: number, ranges: R
   for (let slot = next(0); slot < LEAF_FANOUT; slot = next(slot + 1)) {
     const before = from?.get(slot) ?? 0;
     const after = to?.get(slot) ?? 0;
-    if (before === after && (before !== LAYERED || (from !== null && to !== null && sameLayered(from.layered(slot), to.layered(slot))))) continue;
-    const range = ranges.add(first + slot, after !== 0);
-    if (range !== null) done.push(range);
+    const at = (first + slot) * SUB_BLOCKS;
+    if (before !== LAYERED && after !== LAYERED) {
+      if (before !== after) push(done, ranges.add(at, at + SUB_BLOCKS, after === 0));
+      continue;
+    }
+    for (let sub = 0; sub < SUB_BLOCKS; sub++) {
+      const source = sourceOf(to, slot, after, sub);
+      if (source !== sourceOf(from, slot, before, sub)) push(done, ranges.add(at + sub, at + sub + 1, source === 0));
+    }
   }
   return done;
+}
+
+function push(list: DiffRange[], range: DiffRange | null): void {
+  if (range !== null) list.push(range);
+}
+
+/** The generation of the object that holds a sub-block; 0 for none. */
+function sourceOf(leaf: Leaf | null, slot: number, value: number, sub: number): number {
+  if (value !== LAYERED || leaf === null) return value;
+  const { generation, base, presenceLow, presenceHigh } = leaf.layered(slot);
+  const word = sub < 32 ? presenceLow : presenceHigh;
+  return ((word >>> (sub & 31)) & 1) === 1 ? generation : base;
 }
 
 function* load(ref: PageRef, level: number | null, first: number): Diff<Page> {

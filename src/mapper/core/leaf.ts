@@ -207,7 +207,7 @@ export class Leaf {
   }
 }
 
-export function sameLayered(a: LayeredEntry, b: LayeredEntry): boolean {
+function sameLayered(a: LayeredEntry, b: LayeredEntry): boolean {
   return a.generation === b.generation && a.base === b.base && a.presenceLow === b.presenceLow && a.presenceHigh === b.presenceHigh;
 }
 

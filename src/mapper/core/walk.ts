@@ -5,6 +5,7 @@
 import { assert, type Generation } from '../../base/index.ts';
 import type { MissingPage } from './answers.ts';
 import { LAYERED, LEAF_FANOUT, Leaf } from './leaf.ts';
+import { NameSet } from './name-set.ts';
 import { decodePage, expectPlace, expectRoot } from './page.ts';
 import type { PageRef } from './types.ts';
 
@@ -17,13 +18,15 @@ export interface WalkVisitor {
 
 export class PageWalk {
   private readonly visitor: WalkVisitor;
-  private readonly seen = new Map<Generation, Set<number>>();
+  private readonly seen: NameSet;
   /** Pages to read; the last one first, so that the list stays as short as the trees are high times their fan-out. */
   private readonly waiting: MissingPage[] = [];
   private underWay = 0;
 
-  constructor(visitor: WalkVisitor) {
+  /** `seen` remembers which pages were reached; what it forgets is visited again with the next root that leads there. */
+  constructor(visitor: WalkVisitor, seen = new NameSet(Number.POSITIVE_INFINITY)) {
     this.visitor = visitor;
+    this.seen = seen;
   }
 
   /** Adds a root; at any time, and again if need be. */
@@ -65,17 +68,11 @@ export class PageWalk {
 
   /** Whether a page was reached. */
   has(generation: Generation, sequence: number): boolean {
-    return this.seen.get(generation)?.has(sequence) ?? false;
+    return this.seen.has(generation, sequence);
   }
 
   private reach(ref: PageRef, level: number | null, first: number): void {
-    let sequences = this.seen.get(ref.generation);
-    if (sequences === undefined) {
-      sequences = new Set();
-      this.seen.set(ref.generation, sequences);
-    }
-    if (sequences.has(ref.sequence)) return;
-    sequences.add(ref.sequence);
+    if (!this.seen.add(ref.generation, ref.sequence)) return;
     this.visitor.page(ref);
     this.waiting.push({ ...ref, level, first });
   }

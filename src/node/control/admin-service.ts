@@ -7,6 +7,8 @@ import type {
   AdminService,
   CheckView,
   ClusterView,
+  CollectionView,
+  DiffView,
   InvitationView,
   MembersView,
   MigrationView,
@@ -14,16 +16,17 @@ import type {
   TransferView,
   VolumeView,
 } from '../../gateway/index.ts';
-import type { VolumeRecord } from '../../mapper/index.ts';
+import type { CollectionProgress, PageRef, VolumeRecord } from '../../mapper/index.ts';
 import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry } from '../../mapper/registry/index.ts';
 import type { RaftNode } from '../../raft/index.ts';
-import type { VolumeStats } from '../../volume/index.ts';
+import type { DiffPage, VolumeStats } from '../../volume/index.ts';
 import type { NodeConfig } from '../config.ts';
 import type { DataRequests } from '../protocol.ts';
 import type { ClusterLinks } from './cluster-links.ts';
+import { type DiffCursor, decodeCursor, encodeCursor } from './diff-cursor.ts';
 import type { Invitations } from './invitations.ts';
 import type { MemberOperations } from './member-operations.ts';
-import { type GatheredStats, gatherStats, volumeView } from './volume-views.ts';
+import { collectionView, type GatheredStats, gatherStats, volumeView } from './volume-views.ts';
 
 const DEFAULT_BLOCK_BYTES = 4 << 20;
 const BARRIER_TIMEOUT_MS = 5000;
@@ -184,6 +187,30 @@ export class NodeAdminService implements AdminService {
     return { name, ok: problems.length === 0, blocks, pages, problems };
   }
 
+  async diffVolume(fromName: string, toName: string, cursor: string | null): Promise<DiffView> {
+    const from = await this.find(fromName);
+    const to = await this.find(toName);
+    if (from.kind !== 'snapshot') {
+      const hint = 'make a snapshot of it first; only a snapshot stays what it is';
+      throw new ArchipelagoError('invalid-argument', `'${fromName}' is a volume, and what is compared with has to be a snapshot`, { hint });
+    }
+    if (from.blockSizeBytes !== to.blockSizeBytes) {
+      const sizes = `${from.blockSizeBytes} and ${to.blockSizeBytes} bytes`;
+      const hint = 'their maps have nothing in common; compare the data itself';
+      throw new ArchipelagoError('invalid-argument', `'${fromName}' and '${toName}' have blocks of ${sizes}`, { hint });
+    }
+    const at = cursor === null ? await this.beginDiff(from, to) : decodeCursor(cursor, from.id, to.id);
+    const { root, sizeBytes, start } = at;
+    const request = { from: from.root, to: root, sizeBytes, blockSizeBytes: to.blockSizeBytes, start };
+    const { extents, next } = (await this.options.serve('diff', request)) as DiffPage;
+    return { extents, next: next === null ? null : encodeCursor({ ...at, start: next }) };
+  }
+
+  private async beginDiff(from: VolumeRecord, to: VolumeRecord): Promise<DiffCursor> {
+    const root = to.kind === 'snapshot' ? to.root : await this.atOwner<PageRef | null>(to.name, 'root', ({ id }) => ({ id }));
+    return { from: from.id, to: to.id, root, sizeBytes: to.sizeBytes, start: 0 };
+  }
+
   // ---- imports ----
 
   async beginImport(request: { name: string; size: number; blockSize?: number }, signal: AbortSignal): Promise<VolumeView & { uri: string }> {
@@ -214,6 +241,27 @@ export class NodeAdminService implements AdminService {
         await this.pause();
       }
     }
+  }
+
+  // ---- collection ----
+
+  async collect(): Promise<{ cycle: number }> {
+    const cycle = await propose<'requestCollection'>(this.options.raft, { type: 'requestCollection' }, { timeoutMs: PROPOSE_TIMEOUT_MS });
+    const deadlineMs = this.options.clock.nowMs() + PROPOSE_TIMEOUT_MS;
+    // The leader that is asked may be no leader any more, and the next one begins in its own time.
+    while (this.registry.collection().cycle < cycle && this.options.clock.nowMs() < deadlineMs) {
+      const { leader } = this.options.raft.status();
+      if (leader !== null) await this.tryNode(leader, 'collectNow');
+      await this.pause();
+    }
+    return { cycle };
+  }
+
+  async collectionStatus(): Promise<CollectionView> {
+    await this.barrier();
+    const { running, last, totals } = this.registry.collection();
+    const progress = running && (await this.tryNode<CollectionProgress>(running.node, 'collection'));
+    return collectionView(running, progress, last, totals);
   }
 
   // ---- the cluster ----

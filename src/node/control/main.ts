@@ -28,6 +28,7 @@ import {
 import { markRemoved, refuseRemoved } from '../removed.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
 import { ClusterLinks } from './cluster-links.ts';
+import { CollectionSchedule } from './collecting.ts';
 import { DataChild } from './data-child.ts';
 import { drain, withTimeout } from './drain.ts';
 import { Invitations } from './invitations.ts';
@@ -42,6 +43,9 @@ const DRAIN_POLL_TIMEOUT_MS = 1000;
 
 /** How long one step of a clean stop may take. */
 const STOP_STEP_TIMEOUT_MS = 5000;
+
+/** How long a collection waits for a quorum before it gives up. */
+const BARRIER_TIMEOUT_MS = 10_000;
 
 type DrainState = 'serving' | 'draining' | 'drained';
 
@@ -80,6 +84,7 @@ class ControlProcess {
   private livenessEpoch: LivenessEpoch | null = null;
   private storeStatus: ClusterView['store'] | null = null;
   private drainState: DrainState = 'serving';
+  private readonly collecting: CollectionSchedule;
 
   private constructor(config: NodeConfig, log: Log) {
     this.config = config;
@@ -96,8 +101,27 @@ class ControlProcess {
       pidFile: join(config.dataDirectory, 'data.pid'),
       clock: systemClock,
       log,
-      methods: { propose: (command) => this.raftPropose(command as Command) },
+      methods: {
+        propose: (command) => this.raftPropose(command as Command),
+        barrier: () => this.raft.readBarrier({ timeoutMs: BARRIER_TIMEOUT_MS }),
+      },
       started: (channel) => this.activate(channel),
+    });
+    this.collecting = this.makeSchedule();
+  }
+
+  /** Runs in the data process of whichever node leads. */
+  private makeSchedule(): CollectionSchedule {
+    const { config, registry, child, log } = this;
+    return new CollectionSchedule({
+      node: config.name,
+      config: config.gc,
+      registry,
+      livenessEpoch: () => this.livenessEpoch,
+      request: (method, parameters) => child.request(method, parameters),
+      propose: (command) => this.raftPropose(command),
+      clock: systemClock,
+      log,
     });
   }
 
@@ -142,6 +166,7 @@ class ControlProcess {
       onLeaderChange: (leader, term) => {
         log.info({ leader, term }, 'leader');
         node.membership?.kick();
+        node.collecting.leaderChanged(leader === config.name);
       },
       fatal: (error) => {
         log.error({ error: error.message }, 'stopping: the log of this node cannot be trusted any more');
@@ -258,6 +283,11 @@ class ControlProcess {
         noticesTo?.notify('registry', { removedNode: change.name } satisfies RegistryNotice);
         this.membershipChanged();
         break;
+      case 'collection':
+        this.collecting.changed();
+        // Also of cycles of other nodes: each process has descriptors of its own.
+        if (change.collection.running === null) noticesTo?.notify('collected', {});
+        break;
       case 'reset':
         noticesTo?.notify('table', this.table());
         this.membershipChanged();
@@ -299,6 +329,7 @@ class ControlProcess {
       const { node, force } = parameters as { node: string; force: boolean };
       return this.members.remove(node, { force });
     }
+    if (method === 'collectNow') return this.collecting.collectNow();
     if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);
     return this.child.request(method, parameters);
   }
@@ -352,6 +383,7 @@ class ControlProcess {
 
   /** A clean stop: nothing is owned any more when it ends, as far as a quorum allows. */
   async stop(): Promise<void> {
+    this.collecting.stop();
     if (this.ready) {
       this.drainState = 'draining';
       await this.lastRequest('stopClients', 'clients were cut off');

@@ -1,7 +1,7 @@
 /** Volumes as the admin API shows them: what the registry says, with what the nodes know of those that are open. */
 import type { VolumeId } from '../../base/index.ts';
-import type { VolumeView } from '../../gateway/index.ts';
-import type { VolumeRecord } from '../../mapper/index.ts';
+import type { CollectionView, VolumeView } from '../../gateway/index.ts';
+import type { CollectionProgress, CollectionRecord, VolumeRecord } from '../../mapper/index.ts';
 import type { Registry } from '../../mapper/registry/index.ts';
 import type { VolumeStats } from '../../volume/index.ts';
 
@@ -35,5 +35,34 @@ export function volumeView(registry: Registry, record: VolumeRecord, stats: Gath
     allocatedBytes: Math.min(blocks * record.blockSizeBytes, Math.ceil(record.sizeBytes / record.blockSizeBytes) * record.blockSizeBytes),
     createdAt: record.createdAt,
     labels: { ...record.labels },
+  };
+}
+
+/** `progress` is null where the node does not answer; it may be of an older cycle, if that node has not heard of the newer one. */
+export function collectionView(
+  running: CollectionRecord['running'],
+  progress: CollectionProgress | null,
+  last: CollectionRecord['last'],
+  totals: CollectionRecord['totals'],
+): CollectionView {
+  const known = running !== null && progress?.cycle === running.cycle ? progress : null;
+  return {
+    running: running && {
+      cycle: running.cycle,
+      node: running.node,
+      startedAt: running.startedAt,
+      phase: known?.phase ?? 'unknown',
+      pass: known?.pass ?? 0,
+      volumesRead: known?.volumesRead ?? 0,
+      volumes: known?.volumes ?? 0,
+      pagesRead: known?.pagesRead ?? 0,
+      listed: known?.listed ?? 0,
+      freedBytes: known?.freedBytes ?? 0,
+      freedObjects: known?.freedObjects ?? 0,
+    },
+    last,
+    cycles: totals.cycles,
+    freedBytes: totals.freedBytes,
+    freedObjects: totals.freedObjects,
   };
 }

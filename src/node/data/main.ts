@@ -5,14 +5,15 @@
 import { ArchipelagoError, type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
 import { type BlockStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
 import { NbdServer } from '../../gateway/nbd/index.ts';
-import { type Command, PageCache } from '../../mapper/index.ts';
+import { type BegunCycle, type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
-import { ClockedMergePace, Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
+import { ClockedMergePace, type DiffRequest, Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
 import { Channel } from '../channel.ts';
 import { systemClock } from '../clock.ts';
 import type { NodeConfig } from '../config.ts';
 import { dieOnBugs, openLog } from '../log.ts';
 import type { Activate, DataRequests, DataStarted, LeaseNotice, RegistryNotice, RegistryTable, StartData } from '../protocol.ts';
+import { Collecting } from './collecting.ts';
 import { Peers } from './peers.ts';
 
 /** How long I/O is held while nobody can serve it. */
@@ -24,6 +25,7 @@ interface DataProcess {
   readonly peers: Peers;
   readonly lease: Lease;
   readonly store: BlockStore;
+  readonly collecting: Collecting;
   readonly net: NetHost;
   readonly log: Log;
   readonly config: NodeConfig;
@@ -59,8 +61,14 @@ const channel = new Channel(process, {
   },
   remove: (parameters) => data().volumes.removeVolume((parameters as DataRequests['remove']).id),
   check: (parameters) => data().volumes.check((parameters as DataRequests['check']).id),
+  root: (parameters) => data().volumes.root((parameters as DataRequests['root']).id),
+  diff: (parameters) => data().volumes.diff(parameters as DiffRequest),
   stats: () => data().volumes.stats(),
   storedBlocks: (parameters) => data().volumes.storedBlocks((parameters as DataRequests['storedBlocks']).ids),
+  collect: (parameters) => data().collecting.collect(parameters as BegunCycle),
+  stopCollecting: () => data().collecting.stop(),
+  collection: () => data().collecting.progress,
+  collected: () => data().store.closeIdle(),
   owned: () => data().volumes.owned(),
   release: (parameters) => data().volumes.release((parameters as DataRequests['own']).id),
   stopClients: () => stopClients(),
@@ -105,7 +113,9 @@ async function start({ config, bootId }: StartData): Promise<DataStarted> {
     ioTimeoutMs: IO_TIMEOUT_MS,
   });
   net.handle('bulk', volumes.sessions);
-  running = { volumes, peers, lease, store, net, log, config, livenessEpoch: 0 as LivenessEpoch, servers: [] };
+  const barrier = () => channel.request<void>('barrier', {});
+  const collecting = new Collecting({ store, volumes, config: config.gc, barrier, clock: systemClock, log });
+  running = { volumes, peers, lease, store, collecting, net, log, config, livenessEpoch: 0 as LivenessEpoch, servers: [] };
   return { addresses: net.addresses, store: await store.status() };
 }
 

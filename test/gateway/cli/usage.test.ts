@@ -143,7 +143,7 @@ describe('completion', () => {
   });
 
   it.each([
-    [[''], ['volume', 'up', 'down', 'cluster', 'node', 'completion']],
+    [[''], ['volume', 'up', 'down', 'cluster', 'node', 'gc', 'completion']],
     [['vol'], ['volume']],
     [
       ['volume', 're'],

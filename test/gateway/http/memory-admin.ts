@@ -120,6 +120,26 @@ export function memoryAdmin(nodes: readonly string[] = ['n1', 'n2', 'n3']): Memo
       if (!importing.delete(name)) throw new ArchipelagoError('not-found', `no import of '${name}'`);
       return find(name);
     },
+    async diffVolume(from: string, to: string, cursor: string | null) {
+      find(from);
+      find(to);
+      const page = Number(cursor ?? 0);
+      // Three pages, of which the second goes on where the first has ended.
+      const extents = [
+        [{ offset: 0, length: 4096, zero: false }],
+        [{ offset: 4096, length: 4096, zero: false }],
+        [{ offset: 8192, length: 512, zero: true }],
+      ][page];
+      return { extents: extents ?? [], next: page < 2 ? String(page + 1) : null };
+    },
+    async collect() {
+      return { cycle: 1 };
+    },
+    async collectionStatus() {
+      const freed = { freedBytes: 3 * 1024 ** 2, freedObjects: 3 };
+      const times = { startedAt: '2026-01-31T12:00:00.000Z', finishedAt: '2026-01-31T12:00:01.000Z' };
+      return { running: null, last: { cycle: 1, node: 'n1', ...times, ...freed, error: null }, cycles: 1, ...freed };
+    },
     async clusterStatus() {
       return admin.cluster;
     },

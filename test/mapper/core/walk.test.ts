@@ -2,13 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlockMap } from '../../../src/mapper/core/block-map.ts';
 import { type DiffRange, diffMaps } from '../../../src/mapper/core/diff.ts';
-import type { MapChange, PageRef } from '../../../src/mapper/core/types.ts';
+import { type LayeredEntry, type MapChange, type PageRef, SUB_BLOCKS } from '../../../src/mapper/core/types.ts';
 import { PageWalk } from '../../../src/mapper/core/walk.ts';
 import { absent, codeOf, layered, NaiveMap, PageStore, plain, truncate } from './support.ts';
 
-function diff(store: PageStore, older: PageRef | null, newer: PageRef | null): DiffRange[] {
+function diff(store: PageStore, older: PageRef | null, newer: PageRef | null, start = 0): DiffRange[] {
   const ranges: DiffRange[] = [];
-  const steps = diffMaps(older, newer);
+  const steps = diffMaps(older, newer, start);
   for (let step = steps.next(); !step.done; ) {
     if (step.value.kind === 'range') {
       ranges.push(step.value);
@@ -36,6 +36,15 @@ function walk(store: PageStore, roots: readonly (PageRef | null)[]): { pages: st
   }
   return { pages, objects, walk: walked };
 }
+
+/** The generation that a sub-block is in; 0 for none. */
+function sourceOf(entry: number | LayeredEntry | undefined, sub: number): number {
+  if (entry === undefined || typeof entry === 'number') return entry ?? 0;
+  const word = sub < 32 ? entry.presenceLow : entry.presenceHigh;
+  return ((word >>> (sub & 31)) & 1) === 1 ? entry.generation : entry.base;
+}
+
+const subBlocksOf = ({ first, end, zero }: DiffRange) => Array.from({ length: end - first }, (_, at): [number, boolean] => [first + at, zero]);
 
 const indexes = fc.oneof(
   fc.nat(20),
@@ -77,17 +86,20 @@ describe('a diff', () => {
           for (const newer of built) {
             const expected: [number, boolean][] = [];
             for (const index of [...new Set([...older.entries.keys(), ...newer.entries.keys()])].sort((a, b) => a - b)) {
-              const [before, after] = [older.entries.get(index), newer.entries.get(index)];
-              if (JSON.stringify(before) !== JSON.stringify(after)) expected.push([index, after !== undefined]);
+              for (let sub = 0; sub < SUB_BLOCKS; sub++) {
+                const [before, after] = [sourceOf(older.entries.get(index), sub), sourceOf(newer.entries.get(index), sub)];
+                if (before !== after) expected.push([index * SUB_BLOCKS + sub, after === 0]);
+              }
             }
             const ranges = diff(store, older.root, newer.root);
-            const got = ranges.flatMap(({ first, end, allocated }) =>
-              Array.from({ length: end - first }, (_, at): [number, boolean] => [first + at, allocated]),
-            );
+            const got = ranges.flatMap(subBlocksOf);
             expect(got).toEqual(expected);
+            // Going on from the middle gives the rest.
+            const [start] = expected[Math.floor(expected.length / 2)] ?? [0];
+            expect(diff(store, older.root, newer.root, start).flatMap(subBlocksOf)).toEqual(expected.filter(([at]) => at >= start));
             for (const [place, range] of ranges.entries()) {
               const before = ranges[place - 1];
-              if (before?.end === range.first) expect(before.allocated).not.toBe(range.allocated);
+              if (before?.end === range.first) expect(before.zero).not.toBe(range.zero);
             }
           }
         }
@@ -106,14 +118,14 @@ describe('a diff', () => {
     store.apply(map, plain(700 * 1024 + 1, 2), plain(700 * 1024 + 2, 2), absent(700 * 1024));
     const newer = store.fold(map).root;
     expect(diff(store, older, newer)).toEqual([
-      { kind: 'range', first: 700 * 1024, end: 700 * 1024 + 1, allocated: false },
-      { kind: 'range', first: 700 * 1024 + 1, end: 700 * 1024 + 3, allocated: true },
+      { kind: 'range', first: 700 * 1024 * SUB_BLOCKS, end: (700 * 1024 + 1) * SUB_BLOCKS, zero: true },
+      { kind: 'range', first: (700 * 1024 + 1) * SUB_BLOCKS, end: (700 * 1024 + 3) * SUB_BLOCKS, zero: false },
     ]);
     expect(store.reads).toBe(6);
     store.reads = 0;
     store.apply(map, plain(2 ** 30, 1));
     const grown = store.fold(map).root;
-    expect(diff(store, newer, grown)).toEqual([{ kind: 'range', first: 2 ** 30, end: 2 ** 30 + 1, allocated: true }]);
+    expect(diff(store, newer, grown)).toEqual([{ kind: 'range', first: 2 ** 36, end: 2 ** 36 + SUB_BLOCKS, zero: false }]);
     // Both roots, one page between the new root and the shared one, and the new path.
     expect(store.reads).toBeLessThanOrEqual(6);
   });
