@@ -523,7 +523,7 @@ function settleLog(log: SimLog): void {
   log.settled = true;
 }
 
-export function nameOf(text: string): ObjectName {
+function nameOf(text: string): ObjectName {
   const [generation, index] = text.split('/').map(Number) as [Generation, number];
   return { generation, index };
 }

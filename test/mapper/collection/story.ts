@@ -6,7 +6,7 @@ import { type MapChange, OpenMap, PageCache, type VolumeRecord } from '../../../
 import { Story as RegistryStory } from '../registry/story.ts';
 
 const NOON = '2026-01-31T12:00:00.000Z';
-export const BLOCK_BYTES = 64 * 1024;
+const BLOCK_BYTES = 64 * 1024;
 
 /** A clock whose timers run at the next turn, and move it. */
 class HastyClock implements Clock {
