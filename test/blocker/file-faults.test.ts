@@ -1,4 +1,5 @@
 /** What the file driver does when syncs fail or take long. */
+import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Durability, systemDurability } from '../../src/blocker/file/durability.ts';
 import type { FileVolumeStore } from '../../src/blocker/file/volume-store.ts';
@@ -75,6 +76,19 @@ async function turns(count: number): Promise<void> {
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await turns(1);
 }
+
+it('a volume is removed only when its takeover has settled, which would still put files into its directory', async () => {
+  durability.holding = /directory .*volumes\/\w+\/\w+$/;
+  const volume = (await owner(store)) as FileVolumeStore;
+  await until(() => durability.heldCount === 1);
+  const removal = store.removeLog(volumeId(1));
+  await turns(100);
+  expect(readdirSync(`${directory}/volumes`)).toHaveLength(1);
+  durability.resume();
+  await removal;
+  expect(readdirSync(`${directory}/volumes`)).toEqual([]);
+  expect(await volume.settled).toBeNull();
+});
 
 describe('a failed sync is fatal for the volume store', () => {
   const cases: [what: string, failing: RegExp, provoke: (volume: VolumeStore) => Promise<unknown>][] = [

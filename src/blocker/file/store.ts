@@ -130,6 +130,8 @@ class FileStore implements BlockStore, VolumeStoreObserver {
 
   async removeLog(volume: VolumeId): Promise<void> {
     const path = volumePath(this.parts.directory, volume);
+    // A takeover that has not settled would put a file into the directory that is being emptied, and that cannot be removed then.
+    await Promise.all(this.settling);
     try {
       await rm(path, { recursive: true, force: true });
       await this.parts.durability.directory(`${this.parts.directory}/${VOLUMES}`);
