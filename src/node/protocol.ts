@@ -9,6 +9,8 @@ import type { NodeConfig } from './config.ts';
 export interface StartData {
   readonly config: NodeConfig;
   readonly bootId: string;
+  /** The store was made before: a directory without one is not where it is. */
+  readonly storeExists: boolean;
 }
 
 export interface DataStarted {

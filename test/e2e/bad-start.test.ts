@@ -1,7 +1,7 @@
 /** Starting what cannot be started: each refusal says why, and what is there goes on, or goes on later. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Level } from 'level';
@@ -148,6 +148,20 @@ suite('up', () => {
     ],
   ])('refuses %s', { timeout: 120_000 }, async (_what, path, edit, status, code, message) => {
     expect(await refusedWith(edited(path, edit))).toEqual([status, code, expect.stringMatching(message)]);
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['a log that has vanished: it would vote again', 'n1/raft', /n1\/raft is gone, though node n1 has run before/],
+    ['a store that has vanished: all blocks would be missing', 'store', /there is no store in/],
+  ])('refuses %s', { timeout: 120_000 }, async (_what, path, message) => {
+    const refused = await refusedWith(() => {
+      renameSync(file(path), file('elsewhere'));
+      return () => {
+        expect(existsSync(file(path)), 'nothing was made in its place').toBe(false);
+        renameSync(file('elsewhere'), file(path));
+      };
+    });
+    expect(refused).toEqual([1, 'io-error', expect.stringMatching(message)]);
   });
 
   it("refuses a log of Raft's of a newer format", { timeout: 120_000 }, async () => {

@@ -1,6 +1,6 @@
 /** Nodes join and leave a cluster that is at work; strangers, used tokens and removed nodes get nowhere. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
@@ -157,7 +157,13 @@ stories('a token is good once, in time, whole, and for its own cluster; without 
   // It tries again for a while, and has told nobody the secret.
   expect(nowhere.status).not.toBe(0);
 
-  await cluster.json('cluster', 'join', token, '--name', 'n2');
+  const joined = await cluster.json<{ peerId: string; config: string }>('cluster', 'join', token, '--name', 'n2');
+  // As if it had died before it could write down that it was let in. The door is closed by now, and the token used.
+  const archipelago = join(cluster.directory, 'archipelago.json');
+  writeFileSync(archipelago, readFileSync(archipelago, 'utf8').replace('"n2"', ''));
+  rmSync(joined.config);
+  expect(await cluster.json('cluster', 'join', token, '--name', 'n2')).toMatchObject({ peerId: joined.peerId, members: ['n1', 'n2'] });
+  expect((await cluster.cli(['cluster', 'join', token, '--name', 'n2'])).error).toMatchObject({ code: 'exists' });
   await refused(cluster, token, 'n3', 'forbidden', /was used, or has expired/);
   expect(await members(cluster), 'a member that was never started').toBe('n1 + n2');
   expect((await cluster.status()).nodes.map(({ up }) => up)).toEqual([true, false]);

@@ -60,9 +60,11 @@ export function nodeNames(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `n${index + 1}`);
 }
 
-/** The nodes of a directory that are members still, as far as their own directories tell. */
+/** The nodes of a directory that are members still, as far as their own directories tell: one that was removed has a mark, or is deleted by now. */
 export function presentNodes(directory: string, { nodes, joined }: Pick<DirectoryFile, 'nodes' | 'joined'>): NodePaths[] {
-  return [...nodeNames(nodes), ...joined].map((name) => nodePaths(directory, name)).filter((paths) => !wasRemoved(paths.directory));
+  return [...nodeNames(nodes), ...joined]
+    .map((name) => nodePaths(directory, name))
+    .filter((paths) => existsSync(paths.directory) && !wasRemoved(paths.directory));
 }
 
 export function nodePaths(directory: string, name: string): NodePaths {

@@ -67,6 +67,9 @@ function checkSocketPaths(directory: string, count: number): void {
 
 async function start(directory: string, shape: DirectoryFile, environment: UpEnvironment, signal: AbortSignal): Promise<UpResult> {
   const nodes = inspect(directory, shape);
+  if (nodes.length === 0) {
+    throw new ArchipelagoError('not-found', `${directory} has no node any more`, { hint: 'restore its nodes, or use another --data directory' });
+  }
   const missing = nodes.filter(({ running }) => running === null);
   if (missing.length === 0) {
     writeClusterFile(directory, clusterFileOf(nodes));

@@ -25,7 +25,7 @@ import {
   type RegistryTable,
   type StartData,
 } from '../protocol.ts';
-import { markRemoved, refuseRemoved } from '../removed.ts';
+import { DATA_PID_FILE, markRemoved, refuseRemoved, refuseWithoutLog } from '../start-checks.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
 import { ClusterLinks } from './cluster-links.ts';
 import { CollectionSchedule } from './collecting.ts';
@@ -52,11 +52,12 @@ type DrainState = 'serving' | 'draining' | 'drained';
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
 /** What a store may say of itself that no second attempt changes. */
-const HOPELESS: readonly string[] = ['unsupported-version', 'corrupt', 'conflict'];
+const HOPELESS: readonly string[] = ['unsupported-version', 'corrupt', 'conflict', 'not-found'];
 
 /** Runs one daemon until SIGTERM or SIGINT, then drains and stops it. Rejects when it cannot start. */
 export async function runControlProcess(config: NodeConfig): Promise<void> {
   refuseRemoved(config);
+  refuseWithoutLog(config);
   const log = openLog(config, 'control');
   const signal = new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => resolve(name));
@@ -98,7 +99,7 @@ class ControlProcess {
       clock: systemClock,
     });
     this.child = new DataChild({
-      pidFile: join(config.dataDirectory, 'data.pid'),
+      pidFile: join(config.dataDirectory, DATA_PID_FILE),
       clock: systemClock,
       log,
       methods: {
@@ -225,6 +226,11 @@ class ControlProcess {
     return this.child.channel !== null;
   }
 
+  /** From the first start of any of the first members on. A later one that finds none has lost its way there, and must not make another. */
+  private get storeExists(): boolean {
+    return this.config.join !== null || this.registry.node(this.config.name) !== null;
+  }
+
   // ---- the data process ----
 
   /** Brings a new data process into use: what its predecessor owned is void as soon as the registry says so. */
@@ -232,13 +238,15 @@ class ControlProcess {
     this.livenessEpoch = null;
     const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     const { config } = this;
-    const started = await channel.request<DataStarted>('start', { config, bootId } satisfies StartData).catch((error: unknown) => {
-      const { code, message } = ArchipelagoError.from(error, 'starting the data process');
-      // Another data process would be refused as well.
-      if (!HOPELESS.includes(code)) throw error;
-      this.log.error({ code, error: message }, 'stopping: the store cannot be used');
-      process.exit(1);
-    });
+    const started = await channel
+      .request<DataStarted>('start', { config, bootId, storeExists: this.storeExists } satisfies StartData)
+      .catch((error: unknown) => {
+        const { code, message } = ArchipelagoError.from(error, 'starting the data process');
+        // Another data process would be refused as well.
+        if (!HOPELESS.includes(code)) throw error;
+        this.log.error({ code, error: message }, 'stopping: the store cannot be used');
+        process.exit(1);
+      });
     this.storeStatus = started.store;
     const command = {
       type: 'startNode',

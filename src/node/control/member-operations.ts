@@ -48,8 +48,11 @@ export class MemberOperations {
     if (name === self) return this.byAnother(name, force);
     if (await this.answers(name)) await this.removeLiving(name);
     else await this.removeSilent(name, force);
+    const { membership } = this.options;
     const deadlineMs = clock.nowMs() + SETTLE_TIMEOUT_MS;
-    while (!this.options.membership.hasLeft(name) && clock.nowMs() < deadlineMs) await this.pause();
+    while (!membership.hasLeft(name) && clock.nowMs() < deadlineMs) await this.pause();
+    // So that whoever asks this node next does not see it any more.
+    membership.refreshLinks();
     return this.view(name);
   }
 

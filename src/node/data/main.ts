@@ -3,7 +3,7 @@
  * tells it what the registry says, and ends it; it never outlives that one.
  */
 import { ArchipelagoError, type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
-import { type BlockStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
+import { type BlockStore, checkFileStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
 import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type BegunCycle, type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
@@ -81,10 +81,10 @@ process.on('disconnect', () => process.exit(0));
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
-async function start({ config, bootId }: StartData): Promise<DataStarted> {
+async function start({ config, bootId, storeExists }: StartData): Promise<DataStarted> {
   const log = openLog(config, 'data');
   dieOnBugs(log);
-  const [store, identity] = await Promise.all([openStore(config, log), loadOrCreateIdentity(config.identityFile)]);
+  const [store, identity] = await Promise.all([openStore(config, storeExists, log), loadOrCreateIdentity(config.identityFile)]);
   const net = await NetHost.start({
     identity,
     listen: [config.dataListen],
@@ -119,10 +119,11 @@ async function start({ config, bootId }: StartData): Promise<DataStarted> {
   return { addresses: net.addresses, store: await store.status() };
 }
 
-function openStore(config: NodeConfig, log: Log): Promise<BlockStore> {
+async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise<BlockStore> {
   const { store, clusterId } = config;
+  if (store.kind === 'file' && exists) await checkFileStore(store.directory, clusterId);
   if (store.kind === 'file') return openFileStore({ directory: store.directory, clusterId, clock: systemClock, log });
-  if (store.kind === 'memory') return Promise.resolve(openMemoryStore());
+  if (store.kind === 'memory') return openMemoryStore();
   throw new ArchipelagoError('invalid-argument', "the store 'rados' is not part of this version", { hint: "use the store 'file'" });
 }
 

@@ -1,16 +1,20 @@
 /**
  * A daemon as `up` sees one: takes `node start --config FILE`, answers what `up` asks on the admin socket, and ends at SIGTERM. It imports
  * nothing, because the tests start many. Files beside its node.toml make it misbehave: `refuse` (ends at once, with that text in its log),
- * `no-leader`, `stubborn` (ignores SIGTERM), `child` (leaves a process behind that ends by itself a moment later).
+ * `leave` (was removed from its cluster), `no-leader`, `stubborn` (ignores SIGTERM), `child` (leaves a process behind that ends by itself a moment later).
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { basename, dirname, join } from 'node:path';
 
 const home = dirname(process.argv.at(-1)!);
 const wants = (what: string) => existsSync(join(home, what));
 
+if (wants('leave')) {
+  writeFileSync(join(home, 'removed'), '');
+  process.exit(1);
+}
 if (wants('refuse')) {
   process.stdout.write(`${readFileSync(join(home, 'refuse'), 'utf8')}\n`);
   process.exit(1);

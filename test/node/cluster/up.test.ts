@@ -1,5 +1,5 @@
 /** `up` and `down` on real processes, which only pretend to be nodes. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -161,6 +161,41 @@ describe('up on a directory that is there', () => {
     await start();
     expect(groupMembers(identity)).toEqual([]);
     expect(notes).toEqual([]);
+  });
+
+  it('goes on without nodes that were removed, and says so of one that learns it only now', async () => {
+    await start();
+    await stop();
+    put('n1', 'removed');
+    put('n2', 'leave');
+    const { cluster: file, started } = await start();
+    expect([file.nodes.map(({ name }) => name), started]).toEqual([['n3'], ['n3']]);
+    expect(notes).toEqual([`node n2 was removed from the cluster; ${join(directory, 'n2')} can be deleted`]);
+    await stop();
+    for (const name of ['n1', 'n2']) rmSync(join(directory, name), { recursive: true });
+    expect((await start()).started).toEqual(['n3']);
+    expect(await stop()).toMatchObject([{ name: 'n3' }]);
+    await expect(start({ nodes: 1 })).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringMatching(/--nodes 3, not 1/) });
+    rmSync(join(directory, 'n3'), { recursive: true });
+    await expect(start()).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  it('starts and stops nodes that joined later', async () => {
+    await start({ nodes: 1 });
+    const path = join(directory, 'archipelago.json');
+    cpSync(join(directory, 'n1'), join(directory, 'web'), { recursive: true, filter: (from) => !/\.(sock|pid|log)$/.test(from) });
+    edit(join(directory, 'web', 'node.toml'), /"n1"/g, '"web"');
+    edit(join(directory, 'web', 'node.toml'), '[[bootstrap', '[[join');
+    edit(join(directory, 'web', 'node.toml'), /^(listen|dataListen) = .*\n/gm, '');
+    edit(join(directory, 'web', 'node.toml'), /^/, 'listen = "/ip4/127.0.0.1/tcp/0"\ndataListen = "/ip4/127.0.0.1/tcp/0"\n');
+    edit(path, '"joined": []', '"joined": ["web"]');
+    const { cluster: file, started } = await start();
+    expect(started).toEqual(['web']);
+    expect(file.nodes.map(({ name, peerId }) => [name, peerId])).toEqual([
+      ['n1', file.nodes[0]?.peerId],
+      ['web', file.nodes[0]?.peerId],
+    ]);
+    expect((await stop()).map(({ name }) => name)).toEqual(['n1', 'web']);
   });
 
   it('refuses one that a newer program made, and one that is damaged', async () => {
