@@ -7,7 +7,7 @@ import { Applier } from './applier.ts';
 import type { Members } from './core/configuration.ts';
 import { type CoreStatus, RaftCore } from './core/core.ts';
 import { DEFAULT_CORE_OPTIONS, type Entry, type Message, type NodeId, type Ready, type SnapshotMeta, type Term } from './core/types.ts';
-import type { RaftOptions, RaftStatus } from './options.ts';
+import { DEFAULTS, type RaftOptions, type RaftStatus } from './options.ts';
 import { OutgoingSnapshots } from './outgoing-snapshots.ts';
 import { type PendingBatch, PendingWrites } from './pending-writes.ts';
 import { Proposals } from './proposals.ts';
@@ -31,6 +31,10 @@ const PINNED_FACTOR = 4;
 
 type State = 'running' | 'stopped' | 'failed';
 
+/**
+ * A running member. All calls come from the thread that opened it; each is one event that ends before the next begins, so they may come in any
+ * order and from callbacks, but not from within `StateMachine.apply` or `RaftTransport.send`.
+ */
 export class RaftNode {
   private readonly options: RaftOptions;
   private readonly storage: RaftStorage;
@@ -60,7 +64,12 @@ export class RaftNode {
   private numbers = 0;
   private known: { leader: NodeId | null; term: Term };
 
-  /** Reads and verifies what is stored, and starts. Rejects with `corrupt`, `in-use`, `io-error` or `unsupported-version`. */
+  /**
+   * Reads and verifies what is stored, loads the state machine, and starts. Rejects with `corrupt` (damage, or synced records that are gone),
+   * `conflict` (another member's directory), `in-use`, `io-error` or `unsupported-version`, and has then changed nothing. The state is that of
+   * the last store before the end, up to a second old; the commands behind it are in the log and are applied again once a leader says that
+   * they are committed.
+   */
   static async open(options: RaftOptions): Promise<RaftNode> {
     const { id, directory, bootstrap, log } = options;
     const storage = await (options.openStorage?.() ?? LevelStorage.open({ id, directory, bootstrap, log }));
@@ -78,8 +87,8 @@ export class RaftNode {
     this.options = options;
     this.storage = storage;
     this.applier = applier;
-    this.keepEntries = options.keepEntries ?? 8192;
-    this.keepBytes = options.keepBytes ?? 16 * 1024 * 1024;
+    this.keepEntries = options.keepEntries ?? DEFAULTS.keepEntries;
+    this.keepBytes = options.keepBytes ?? DEFAULTS.keepBytes;
     const { id, clock, random, log } = options;
     const electionTicks = options.electionTicks ?? DEFAULT_CORE_OPTIONS.electionTicks;
     this.core = new RaftCore(id, storage.initial, random, {
@@ -105,7 +114,12 @@ export class RaftNode {
       core: this.core,
       storage,
       log,
-      options: { chunkBytes: options.snapshotChunkBytes ?? 128 * 1024, window: 8, resendTicks: electionTicks, giveUpTicks: 30 * electionTicks },
+      options: {
+        chunkBytes: options.snapshotChunkBytes ?? DEFAULTS.snapshotChunkBytes,
+        window: 8,
+        resendTicks: electionTicks,
+        giveUpTicks: 30 * electionTicks,
+      },
       send: (to, chunk) => this.transmit(to, { chunk }),
       uniqueNumber: () => this.uniqueNumber(),
       inBackground: (work) => this.inBackground(work),
@@ -118,7 +132,10 @@ export class RaftNode {
     this.schedulePump();
   }
 
-  /** Takes a frame that `from`, authenticated by the transport, sent. Frames that make no sense are logged and dropped. */
+  /**
+   * Takes a frame that `from`, authenticated by the transport, sent. Its bytes are copied where they are kept. Frames that make no sense are
+   * logged and dropped, and so is everything once this member has stopped.
+   */
   receive(from: NodeId, frame: Uint8Array): void {
     this.guard(() => {
       const { id, log } = this.options;
@@ -144,9 +161,13 @@ export class RaftNode {
   }
 
   /**
-   * Resolves with the state machine's result once the command was applied *here*. It goes to the leader from any member, and is tried again
-   * through changes of leader; however often it arrives, it is applied once. Rejects with `unavailable` if certainly nobody applied it,
-   * or with `timeout` if its outcome is unknown.
+   * Resolves with the state machine's result once the command is durable on a quorum and was applied *here*. It goes to the leader from any
+   * member, and is tried again through changes of leader; however often it arrives, it is applied once (thesis 6.3). Proposals of one member are
+   * applied in the order of the calls, unless messages are lost on the way; who needs an order awaits.
+   *
+   * `command` must not be changed any more. `timeoutMs` (default 10 000) is counted in whole ticks. Rejects with `unavailable` if certainly nobody
+   * has applied it or will (no leader took it, or 16 384 proposals or 64 MiB of them wait here already), or with `timeout` if its outcome is unknown.
+   * With `stop` and `fatal` whoever waits is rejected in the same way.
    */
   propose(command: Uint8Array, options: { timeoutMs?: number } = {}): Promise<Uint8Array> {
     if (this.state !== 'running') return Promise.reject(this.notRunning());
@@ -158,8 +179,9 @@ export class RaftNode {
   }
 
   /**
-   * Linearizable read: once it resolves, the state machine here has everything that was committed anywhere before the call. Rejects with
-   * `unavailable`.
+   * Linearizable read (ReadIndex, thesis 6.4): once it resolves, the state machine here has everything that was committed anywhere before the
+   * call. It costs a round of heartbeats that began after it, shared by all barriers that wait, and writes nothing. Rejects with `unavailable` after
+   * `timeoutMs` (default 10 000); asking again is harmless.
    */
   readBarrier(options: { timeoutMs?: number } = {}): Promise<void> {
     if (this.state !== 'running') return Promise.reject(this.notRunning());
@@ -168,6 +190,7 @@ export class RaftNode {
     return barrier;
   }
 
+  /** Cheap; for a decision that must not rest on an old leader's belief, pass a `readBarrier` first. */
   status(): RaftStatus {
     const { id, role, term, leader, commitIndex, appliedIndex, configuration } = this.core.status();
     const { voters, learners } = configuration;
@@ -179,7 +202,10 @@ export class RaftNode {
     return this.core.status();
   }
 
-  /** Asks for a change of leader; whether it came about shows in `status`. */
+  /**
+   * Asks for a change of leader (thesis 3.10), from any member; whether it came about shows in `status`. The leader takes no proposals until the
+   * target has caught up and campaigned, for an election timeout at most. A target that is no voter is ignored.
+   */
   transferLeadership(to: NodeId): void {
     this.guard(() => {
       this.core.transferLeader(to);
@@ -188,7 +214,8 @@ export class RaftNode {
   }
 
   /**
-   * Begins a change of members, on the leader only; it is through once `coreStatus` shows the wanted members and `membershipSettled`.
+   * Begins a change of members, on the leader only: one step where at most one voter changes, else through a joint configuration (thesis 4.1,
+   * 4.3). A new member should first be a learner, until `coreStatus` shows that it has caught up. It is through once `coreStatus` shows the wanted members and `membershipSettled`.
    * Throws `unavailable` elsewhere, `in-use` while another change goes on, `invalid-argument` for members that cannot be.
    */
   changeMembers(wanted: Members): void {
@@ -197,7 +224,10 @@ export class RaftNode {
     this.schedulePump();
   }
 
-  /** Stops without saying good-bye to anyone: callers that lead may transfer leadership first. Whoever waits is rejected. */
+  /**
+   * Stops without saying good-bye to anyone: callers that lead may transfer leadership first. Whoever waits is rejected. Resolves when the
+   * directory is closed and another process may open it; all that was applied is stored then. A second call does nothing.
+   */
   async stop(): Promise<void> {
     if (this.state === 'stopped') return;
     const failed = this.state === 'failed';
@@ -209,7 +239,7 @@ export class RaftNode {
   }
 
   private get tickMs(): number {
-    return this.options.tickMs ?? 100;
+    return this.options.tickMs ?? DEFAULTS.tickMs;
   }
 
   /** A number that no start of this node has used or will use. */

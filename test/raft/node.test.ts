@@ -121,6 +121,18 @@ describe('a running group', () => {
     for (const id of THREE) expect(cluster.machine(id).values.get('k')).toBe('x');
   });
 
+  it('syncs once for many proposals', async () => {
+    cluster = await Cluster.start(THREE);
+    const leader = await cluster.leader();
+    await cluster.append(leader, 'k', '');
+    const before = cluster.writes;
+    const texts = Array.from({ length: 100 }, (_, place) => `${place};`);
+    await cluster.settle(Promise.all(texts.map((append) => cluster.node(leader).propose(Registers.command({ key: 'k', append })))));
+    await cluster.until(() => THREE.every((id) => cluster.machine(id).values.get('k') === texts.join('')), 'all have all, in order');
+    // One batch a member, and maybe one more of what was applied before.
+    expect(cluster.writes - before).toBeLessThanOrEqual(2 * THREE.length);
+  });
+
   it('hands leadership over', async () => {
     cluster = await Cluster.start(THREE);
     const leader = await cluster.leader();

@@ -37,14 +37,20 @@ import {
   type Term,
 } from './types.ts';
 
+/** What a leader knows of one other member. `probe`: where the logs match is being found out; `replicate`: known; `snapshot`: one is on its way. */
 export interface MemberProgress {
   readonly state: ProgressState;
+  /** Durable there up to this index: a learner whose `match` is near the leader's `lastIndex` has caught up. */
   readonly match: LogIndex;
+  /** The next entry to send. */
   readonly next: LogIndex;
+  /** It was heard since the last quorum check, up to an election timeout ago. */
   readonly recentlyActive: boolean;
+  /** Append messages without an answer. */
   readonly inflightAppends: number;
 }
 
+/** A member's knowledge at this moment. `baseIndex` ≤ `appliedIndex` ≤ `commitIndex` ≤ `lastIndex`; the log begins behind `baseIndex`. */
 export interface CoreStatus {
   readonly id: NodeId;
   readonly role: Role;
@@ -54,6 +60,7 @@ export interface CoreStatus {
   readonly baseIndex: LogIndex;
   readonly commitIndex: LogIndex;
   readonly appliedIndex: LogIndex;
+  /** Durable on this member's own disk up to here. */
   readonly persistedIndex: LogIndex;
   readonly lastIndex: LogIndex;
   readonly lastTerm: Term;
@@ -65,6 +72,10 @@ export interface CoreStatus {
   readonly progress: ReadonlyMap<NodeId, MemberProgress>;
 }
 
+/**
+ * Deterministic: the same calls with the same `Prng` give the same effects. Not re-entrant; every method is one event. It throws only for broken
+ * invariants (`AssertionFailure`, after which it must not be used) and, from `proposeConfiguration`, for wishes that cannot be granted.
+ */
 export class RaftCore {
   private readonly state: CoreState;
 

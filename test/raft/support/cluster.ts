@@ -37,6 +37,8 @@ export class Cluster {
   private readonly cut = new Set<Link>();
   private frames: { from: string; to: string; frame: Uint8Array }[] = [];
   private disksAtWork = 0;
+  /** Batches that any disk was given. */
+  writes = 0;
 
   static async start(voters: readonly string[], options: { seed?: number; overrides?: Partial<RaftOptions> } = {}): Promise<Cluster> {
     const cluster = new Cluster(voters, options);
@@ -189,6 +191,7 @@ export class Cluster {
         if (typeof value !== 'function') return value;
         return (...parameters: unknown[]) => {
           if (name === 'write' && this.brokenDisks.has(id)) return Promise.reject(new ArchipelagoError('io-error', 'the disk is broken'));
+          if (name === 'write') this.writes++;
           const result: unknown = Reflect.apply(value, target, parameters);
           if (!(result instanceof Promise)) return result;
           this.disksAtWork++;
