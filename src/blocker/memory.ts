@@ -49,7 +49,7 @@ interface StoredSegment {
 }
 
 interface StoredLog {
-  epoch: number;
+  epoch: Epoch;
   header: Uint8Array | null;
   readonly segments: Map<number, StoredSegment>;
   /** Under whose epochs something may still be under way. */
@@ -86,6 +86,7 @@ class MemoryStore implements BlockStore {
   takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
     return this.promise(() => {
       let log = this.logs.get(volume);
+      const from = log?.epoch ?? null;
       if (log === undefined) {
         log = { epoch, header: null, segments: new Map(), open: new Set() };
         this.logs.set(volume, log);
@@ -95,7 +96,7 @@ class MemoryStore implements BlockStore {
       const quiet = clean || log.open.size === 0;
       const store = new MemoryVolumeStore(this, volume, epoch, log);
       log.open.add(store);
-      return { store, header: log.header?.slice() ?? null, segments: segmentsOf(log), quiet };
+      return { store, header: log.header?.slice() ?? null, segments: segmentsOf(log), from, quiet };
     });
   }
 

@@ -107,6 +107,8 @@ export interface Takeover {
   readonly header: Uint8Array | null;
   /** All segments that exist, by number. Those below the header's are left over and ignored. */
   readonly segments: readonly JournalSegment[];
+  /** Under which epoch the log was written before: the newest that had taken it over, perhaps this one. Null when there was none. */
+  readonly from: Epoch | null;
   /**
    * True when nothing of the owner that this log is from can still be under way in the store: the takeover is clean, or that owner's process
    * is proved to be dead, or it has closed its `VolumeStore`. It says nothing of the owners before that one.

@@ -4,15 +4,14 @@
  * Everything between two awaits is one step. Changes reach the tree only after their journal frame was appended, so the tree never shows
  * what a crash of this process would take back.
  */
-import { ArchipelagoError, assert, type Epoch, type Generation, type Log, type VolumeId } from '../base/index.ts';
-import { type BlockStore, type StoreWaiter, storeCall, type Takeover, type VolumeStore } from '../blocker/index.ts';
-import type { Fold } from './core/fold.ts';
+import { ArchipelagoError, assert, type Epoch, type Generation } from '../base/index.ts';
+import { type StoreWaiter, storeCall, type VolumeStore } from '../blocker/index.ts';
 import { decodeHeader, encodeHeader } from './core/header.ts';
 import { FrameWriter, type JournalTail } from './core/journal.ts';
-import { applyNaming, firstLiveState, isLive, type LiveState } from './core/live.ts';
-import type { PageCache } from './core/page-cache.ts';
+import { applyGenerations, isLive, isUnclean, type LiveState, NO_GENERATIONS } from './core/live.ts';
 import { decodeSegments } from './core/replay.ts';
-import type { MapChange, PageRef, VolumeHeader } from './core/types.ts';
+import { changesGenerations, type GenerationChange, type MapChange, type PageRef, type VolumeHeader } from './core/types.ts';
+import { type Batch, type Cut, newBatch, type OpenMapOptions, type RecordWaiter, type UnfinishedFold } from './open-map-types.ts';
 import { PagedTree } from './paged-tree.ts';
 
 /** Journal bytes after which a fold starts by itself; replay after a crash reads a small multiple of it at most. */
@@ -22,58 +21,6 @@ const SMALL_CUT_BYTES = 16 << 10;
 /** Page writes under way at a time during a fold. */
 const PAGE_WRITES = 8;
 const NOTHING = new Uint8Array(0);
-
-/** Told once a recorded change is in the journal and in the tree; with an error, it is in neither. */
-export interface RecordWaiter {
-  recorded(error: ArchipelagoError | null): void;
-}
-
-export interface OpenMapOptions {
-  readonly blockStore: BlockStore;
-  readonly takeover: Takeover;
-  readonly volume: VolumeId;
-  readonly epoch: Epoch;
-  /** Where the map starts when there is no header: a clone's snapshot. */
-  readonly initialRoot: PageRef | null;
-  /**
-   * How new objects and pages are named: by a generation given out with this epoch, or, after a clean handover, as the owner before did,
-   * who tells how many pages it has named.
-   */
-  readonly naming: { readonly generation: Generation } | { readonly nextPageSequence: number };
-  /** Tells whether unsynced journal frames can be trusted: they count under the boot that wrote them. */
-  readonly bootId: string;
-  /** Of the process: bounds the memory that the pages of all its maps take. */
-  readonly cache: PageCache;
-  readonly log: Log;
-}
-
-/** What a snapshot's cut yields. */
-export interface Cut {
-  readonly root: PageRef | null;
-  /** Resolves when the root, all it refers to and the header are durable. */
-  readonly durable: Promise<void>;
-}
-
-interface UnfinishedFold {
-  readonly fold: Fold;
-  readonly header: VolumeHeader;
-}
-
-/** What goes into one journal frame. */
-interface Batch {
-  readonly changes: MapChange[];
-  readonly waiters: (RecordWaiter | null)[];
-  mark: Mark | null;
-}
-
-/** Asks for a mark: the first `covered` frames of `writer`'s segment, and all segments before it, were synced with what they speak of. */
-interface Mark {
-  readonly writer: FrameWriter;
-  readonly covered: number;
-  readonly waiter: RecordWaiter;
-}
-
-const newBatch = (): Batch => ({ changes: [], waiters: [], mark: null });
 
 export class OpenMap implements StoreWaiter {
   readonly store: VolumeStore;
@@ -95,6 +42,8 @@ export class OpenMap implements StoreWaiter {
 
   private pending: Batch = newBatch();
   private appending: Batch | null = null;
+  /** Goes in front of the next append, whenever that is: an append with it has failed. */
+  private owed: MapChange[] = [];
   private scheduled = false;
   /** A fold waits for the end of an append, and no other starts before it has captured the map: under load there would always be one. */
   private held = false;
@@ -121,17 +70,39 @@ export class OpenMap implements StoreWaiter {
   /** Reads header and journal as the takeover found them and replays what is not folded. Fails with `corrupt` rather than guess. */
   static async open(options: OpenMapOptions): Promise<OpenMap> {
     const { takeover, naming, volume, epoch, bootId } = options;
-    const header = takeover.header ? decodeHeader(takeover.header, volume).header : firstHeader(options);
+    const stored = takeover.header ? decodeHeader(takeover.header, volume) : null;
+    const header = stored?.header ?? firstHeader(options);
     const replay = decodeSegments(takeover.segments, { volume, epoch, bootId, fromSegment: header.segment });
     if (replay.torn || replay.droppedRecords > 0) {
       options.log.warn({ cutAt: replay.cutAt, droppedRecords: replay.droppedRecords }, 'the journal ends in what was never flushed: leaving it out');
     }
     const map = new OpenMap(options, header, replay);
     for (const change of replay.changes) await map.replay(change);
-    if ('generation' in naming) map.startNaming(naming.generation, false);
-    else map.live = { ...map.live, nextPageSequence: Math.max(map.live.nextPageSequence, naming.nextPageSequence) };
+    if ('generation' in naming) await map.begin(naming.generation, replay.epoch ?? stored?.epoch ?? null);
+    else map.goOn(naming.nextPageSequence);
     if (replay.changes.length > 0) map.scheduleFold();
     return map;
+  }
+
+  /**
+   * Begins an ownership that was not handed over, and records it before anything else is done. `recorded` is the epoch of the last owner that
+   * did so: one that took the log over and did not come that far may have known of stale writes that nobody else knows of.
+   */
+  private async begin(generation: Generation, recorded: Epoch | null): Promise<void> {
+    const { takeover, epoch, log } = this.options;
+    const { from, quiet } = takeover;
+    if (from === epoch && !quiet) throw new ArchipelagoError('unavailable', `an earlier use of epoch ${epoch} has not ended`);
+    const isClean = quiet && recorded === from;
+    const change: MapChange = isClean ? { kind: 'naming', generation, closeOthers: false } : { kind: 'takeover', generation };
+    this.live = applyGenerations(this.live, change);
+    if (this.hasUnclean) log.info({ from, recorded, generations: this.live.uncleanGenerations }, 'objects have to be claimed from owners before');
+    await this.recordChange(change);
+  }
+
+  /** Goes on from an owner that has handed the volume over. Recorded too, but nothing depends on it. */
+  private goOn(nextPageSequence: number): void {
+    this.live = { ...this.live, nextPageSequence: Math.max(this.live.nextPageSequence, nextPageSequence) };
+    this.record({ kind: 'naming', generation: this.live.namingGeneration, closeOthers: false }, null);
   }
 
   private newWriter(segment: number): FrameWriter {
@@ -142,6 +113,20 @@ export class OpenMap implements StoreWaiter {
   /** True when objects of this generation may be written in place. */
   isLive(generation: Generation): boolean {
     return isLive(this.live, generation);
+  }
+
+  /** True when an owner before may still be writing objects of this generation: each is claimed before its first use. */
+  isUnclean(generation: Generation): boolean {
+    return isUnclean(this.live, generation);
+  }
+
+  get hasUnclean(): boolean {
+    return this.live.uncleanGenerations.length > 0;
+  }
+
+  /** Records that all objects of unclean generations that the map mentions were claimed. */
+  recordClaimed(): Promise<void> {
+    return this.recordChange({ kind: 'claimed' });
   }
 
   /** What new objects are named by. */
@@ -189,6 +174,9 @@ export class OpenMap implements StoreWaiter {
     assert(this.appending === null, 'appends of one volume are made one at a time');
     const batch = this.pending;
     this.pending = newBatch();
+    batch.changes.unshift(...this.owed);
+    batch.waiters.unshift(...this.owed.map(() => null));
+    this.owed = [];
     this.appending = batch;
     if (this.failure) {
       this.appendEnded(batch, 0, this.failure);
@@ -216,7 +204,8 @@ export class OpenMap implements StoreWaiter {
     if (batch.changes.length > 0) this.lastRecordFrame = this.appendedFrames;
     for (let i = 0; i < batch.changes.length; i++) {
       const change = batch.changes[i] as MapChange;
-      if (change.kind !== 'naming' && this.pages.tree.apply(change) !== null) {
+      if (changesGenerations(change)) this.applyClaimed(change);
+      else if (this.pages.tree.apply(change) !== null) {
         // The page was evicted between the look-up and now. Nothing is appended until the rest is applied, in order.
         void this.applyRest(batch, i);
         return;
@@ -226,11 +215,17 @@ export class OpenMap implements StoreWaiter {
     this.appendEnded(batch, batch.changes.length, null);
   }
 
+  /** What names a generation has counted from the start of its append. */
+  private applyClaimed(change: GenerationChange): void {
+    if (change.kind === 'claimed') this.live = applyGenerations(this.live, change);
+  }
+
   private async applyRest(batch: Batch, from: number): Promise<void> {
     for (let i = from; i < batch.changes.length; i++) {
       try {
         const change = batch.changes[i] as MapChange;
-        if (change.kind !== 'naming') await this.pages.apply(change);
+        if (changesGenerations(change)) this.applyClaimed(change);
+        else await this.pages.apply(change);
       } catch (error) {
         // It is in the journal and not in the tree: only a new owner, who replays, may go on.
         this.fail(ArchipelagoError.from(error, 'apply a recorded change'));
@@ -248,6 +243,8 @@ export class OpenMap implements StoreWaiter {
   private async appendFailed(error: ArchipelagoError): Promise<void> {
     const batch = this.appending;
     assert(batch !== null, 'the store answered an append that is under way');
+    // No later record may come without it: who replays would take the objects of that generation for closed ones.
+    this.owed = batch.changes.filter(({ kind }) => kind === 'naming');
     try {
       await storeCall((waiter) => this.store.appendJournal(this.writer.identity.segment, this.writer.start, NOTHING, waiter));
       this.beginSegment();
@@ -281,14 +278,8 @@ export class OpenMap implements StoreWaiter {
   }
 
   private async replay(change: MapChange): Promise<void> {
-    if (change.kind === 'naming') this.live = applyNaming(this.live, change);
+    if (changesGenerations(change)) this.live = applyGenerations(this.live, change);
     else await this.pages.apply(change);
-  }
-
-  private startNaming(generation: Generation, closeOthers: boolean): void {
-    const change = { kind: 'naming', generation, closeOthers } as const;
-    this.live = applyNaming(this.live, change);
-    this.record(change, null);
   }
 
   /** Makes durable every change and every write that was answered before the call. Calls that come while one runs share the next. */
@@ -412,7 +403,12 @@ export class OpenMap implements StoreWaiter {
     const fold = this.pages.tree.fold(this.live.namingGeneration, this.live.nextPageSequence);
     this.live = { ...this.live, nextPageSequence: fold.nextSequence };
     if (this.writer.frames > 0) this.beginSegment();
-    if (naming !== null) this.startNaming(naming, true);
+    if (naming !== null) {
+      assert(!this.hasUnclean, 'a cut waits until everything was claimed: what is written behind it would else be in the snapshot');
+      const change = { kind: 'naming', generation: naming, closeOthers: true } as const;
+      this.live = applyGenerations(this.live, change);
+      this.record(change, null);
+    }
     return { fold, header: { ...this.live, root: fold.root, segment: this.writer.identity.segment } };
   }
 
@@ -469,5 +465,5 @@ export class OpenMap implements StoreWaiter {
 
 function firstHeader(options: OpenMapOptions): VolumeHeader {
   assert('generation' in options.naming, 'a volume without a header was never handed over');
-  return { ...firstLiveState(options.naming.generation), root: options.initialRoot, segment: 0 };
+  return { ...NO_GENERATIONS, root: options.initialRoot, segment: 0 };
 }

@@ -2,7 +2,7 @@
 import type { BlockStore } from '../blocker/index.ts';
 import { BlockMap, MISSING, type MissingPage } from './core/block-map.ts';
 import type { PageCache } from './core/page-cache.ts';
-import type { LayeredEntry, MapChange, PageRef } from './core/types.ts';
+import type { EntryChange, LayeredEntry, PageRef } from './core/types.ts';
 
 /** Memory for the pages of all maps that share a cache; what was changed and is not folded yet comes on top. */
 const PAGE_CACHE_BYTES = 64 << 20;
@@ -59,7 +59,7 @@ export class PagedTree {
   }
 
   /** Applies a change, loading what it needs. */
-  async apply(change: Exclude<MapChange, { kind: 'naming' }>): Promise<void> {
+  async apply(change: EntryChange): Promise<void> {
     for (let missing = this.tree.apply(change); missing !== null; missing = this.tree.apply(change)) await this.loadPage(missing);
   }
 

@@ -239,6 +239,21 @@ function quietContract(open: () => Promise<StoreUnderTest>): void {
     return [takeover.quiet, takeover.store];
   };
 
+  it('under which epoch it was the owner', async () => {
+    const from = async (epoch: number) => {
+      const takeover = await at.store.takeOver(volumeId(1), epochOf(epoch), false);
+      await takeover.store.close();
+      return takeover.from;
+    };
+    for (const [epoch, before] of [
+      [3, null],
+      [3, 3],
+      [4, 3],
+      [9, 4],
+    ] as const)
+      expect(await from(epoch)).toBe(before);
+  });
+
   it('nothing is under way where nobody was', async () => {
     expect((await quiet('store', 5, false))[0]).toBe(true);
   });

@@ -197,7 +197,7 @@ export class SimStore implements BlockStore {
       const segments = Array.from(log.segments, ([number, file]) => ({ number, bytes: file.bytes() })).sort((a, b) => a.number - b.number);
       const store = new SimVolumeStore(this, volume, epoch, log, logs);
       log.owner = store;
-      return { store, header: log.header?.slice() ?? null, segments, quiet };
+      return { store, header: log.header?.slice() ?? null, segments, from: (source?.[0] as Epoch | undefined) ?? null, quiet };
     });
   }
 

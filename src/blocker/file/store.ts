@@ -77,7 +77,7 @@ class FileStore implements BlockStore, VolumeStoreObserver {
     this.volumes.add(store);
     this.settling.add(store.settled);
     void store.settled.finally(() => this.settling.delete(store.settled));
-    return { store, header: taken.header, segments: taken.segments, quiet };
+    return { store, header: taken.header, segments: taken.segments, from: taken.predecessor?.epoch ?? null, quiet };
   }
 
   /** Of our own owners we know when the last operation has ended; of those of another store in this process, nothing. */

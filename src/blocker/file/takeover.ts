@@ -35,10 +35,16 @@ interface TrustedLog {
 
 export interface TakenLog extends LogContent {
   readonly logDirectory: string;
-  /** Whose log it was; null when there is none, or it does not say so. */
-  readonly predecessor: { readonly process: OwnerProcess | null; readonly isDead: boolean } | null;
+  /** Whose log it was; null when there is none. The process is null when the log does not say. */
+  readonly predecessor: { readonly epoch: Epoch; readonly process: OwnerProcess | null; readonly isDead: boolean } | null;
   /** Makes the copy durable, then removes what came before it. To be called once. */
   settle(): Promise<void>;
+}
+
+interface TrustedLog {
+  readonly path: string;
+  readonly epoch: Epoch;
+  readonly isOfThisBoot: boolean;
 }
 
 /** How often a log is read again because its owner, which should be dead, is replacing the header meanwhile. */
@@ -74,9 +80,9 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
   }
 }
 
-function predecessorOf(parts: FileStoreParts, source: { path: string; isOfThisBoot: boolean }): TakenLog['predecessor'] {
+function predecessorOf(parts: FileStoreParts, source: TrustedLog): TakenLog['predecessor'] {
   const owner = parseOwner(readOrNull(`${source.path}/${OWNER}`)?.toString() ?? null);
-  return { process: owner, isDead: !source.isOfThisBoot || (owner !== null && isDead(owner, parts.process)) };
+  return { epoch: source.epoch, process: owner, isDead: !source.isOfThisBoot || (owner !== null && isDead(owner, parts.process)) };
 }
 
 /**

@@ -2,13 +2,13 @@
  * A volume's map in memory: immutable pages, loaded as they are needed, and over them what has changed since the last fold. All calls are
  * synchronous; where one needs a page that is not loaded it says so, the caller reads that page, installs it and asks again.
  */
-import { AssertionFailure, assert, unreachable } from '../../base/index.ts';
+import { assert, unreachable } from '../../base/index.ts';
 import { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 import { type Fold, foldTree } from './fold.ts';
 import { LEAF_FANOUT, Leaf } from './leaf.ts';
 import { decodePage, expectPlace, expectRoot, INDEX_LIMIT, Inner, MAX_LEVEL, samePage, spanOf } from './page.ts';
 import { CachedPage, PageCache, type PageHolder } from './page-cache.ts';
-import type { LayeredEntry, MapChange, PageRef } from './types.ts';
+import type { EntryChange, LayeredEntry, PageRef } from './types.ts';
 
 export { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 
@@ -125,7 +125,7 @@ export class BlockMap implements PageHolder {
   }
 
   /** Makes a change, on loaded pages; else changes nothing and returns the page to load before it is tried again. */
-  apply(change: MapChange): MissingPage | null {
+  apply(change: EntryChange): MissingPage | null {
     switch (change.kind) {
       case 'absent':
         return this.set(change.index, ABSENT, null);
@@ -137,8 +137,6 @@ export class BlockMap implements PageHolder {
         return this.set(change.index, LAYERED, change);
       case 'truncate':
         return this.truncate(change.index);
-      case 'naming':
-        throw new AssertionFailure('a naming change is not one of the map');
       default:
         return unreachable(change, 'map change');
     }

@@ -46,7 +46,7 @@
  *
  * Records begin with their kind (1): 1 absent: index (8). 2 plain: index (8), generation (8). 3 layered: index (8), generation (8),
  * base (8), presence (4 high, 4 low). 4 truncate: index (8). 5 naming: generation (8), 1 if the others are closed (1). 6 is reserved for
- * hashed entries.
+ * hashed entries. 7 takeover, after which the generations before are unclean: generation (8). 8 claimed: nothing is unclean any more.
  *
  * In every version magic, version and the length of the segment's header are where they are here, and its checksum is last.
  */
@@ -67,9 +67,11 @@ export const RECORD_ABSENT = 1;
 export const RECORD_PLAIN = 2;
 export const RECORD_LAYERED = 3;
 export const RECORD_TRUNCATE = 4;
-const RECORD_NAMING = 5;
+export const RECORD_NAMING = 5;
+export const RECORD_TAKEOVER = 7;
+export const RECORD_CLAIMED = 8;
 /** Bytes of a record by its kind; a kind without an entry is of a newer version. */
-export const RECORD_BYTES: readonly (number | undefined)[] = [undefined, 9, 17, 33, 9, 10];
+export const RECORD_BYTES: readonly (number | undefined)[] = [undefined, 9, 17, 33, 9, 10, undefined, 9, 1];
 const RECORD_BYTES_MAX = 33;
 
 const FIRST_BUFFER_BYTES = 4096;
@@ -215,7 +217,7 @@ export class FrameWriter {
   add(change: MapChange): void {
     assert(this.open, 'records are added to a frame that was begun');
     // What the reader would refuse is not written.
-    if (change.kind !== 'naming') assert(change.index >= 0 && change.index <= INDEX_LIMIT, `block index out of range: ${change.index}`);
+    if ('index' in change) assert(change.index >= 0 && change.index <= INDEX_LIMIT, `block index out of range: ${change.index}`);
     this.reserve(RECORD_BYTES_MAX);
     const view = this.view;
     const at = this.at;
@@ -240,6 +242,13 @@ export class FrameWriter {
         this.addNumbers(RECORD_NAMING, change.generation, -1);
         view.setUint8(at + 9, change.closeOthers ? 1 : 0);
         this.at = at + 10;
+        break;
+      case 'takeover':
+        this.addNumbers(RECORD_TAKEOVER, change.generation, -1);
+        break;
+      case 'claimed':
+        view.setUint8(at, RECORD_CLAIMED);
+        this.at = at + 1;
         break;
       default:
         unreachable(change, 'map change');

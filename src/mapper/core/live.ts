@@ -1,6 +1,6 @@
 /** Which generations an owner may write in place, and how that changes. Pure functions over the fields of the volume's header. */
-import { assert, type Generation } from '../../base/index.ts';
-import type { MapChange, VolumeHeader } from './types.ts';
+import { assert, type Generation, unreachable } from '../../base/index.ts';
+import type { GenerationChange, MapChange, VolumeHeader } from './types.ts';
 
 /** What the header says of generations. */
 export type LiveState = Pick<VolumeHeader, 'namingGeneration' | 'liveGenerations' | 'uncleanGenerations' | 'nextPageSequence'>;
@@ -16,10 +16,23 @@ export function isUnclean(state: Pick<LiveState, 'uncleanGenerations'>, generati
 }
 
 /**
- * What a `naming` record changes. Doing it twice changes nothing more, because a record may be in a header already when it is replayed.
- * At a cut the list of unclean generations is empty: a snapshot waits for that, and the record is the proof that it did.
+ * What a record of the journal changes. Doing it twice changes nothing more, because a record may be in a header already when it is replayed.
  */
-export function applyNaming<State extends LiveState>(state: State, change: Extract<MapChange, { kind: 'naming' }>): State {
+export function applyGenerations<State extends LiveState>(state: State, change: GenerationChange): State {
+  switch (change.kind) {
+    case 'naming':
+      return applyNaming(state, change);
+    case 'takeover':
+      return applyTakeover(state, change.generation);
+    case 'claimed':
+      return { ...state, uncleanGenerations: [] };
+    default:
+      return unreachable(change, 'change of generations');
+  }
+}
+
+/** At a cut the list of unclean generations is empty: a snapshot waits for that, and the record is the proof that it did. */
+function applyNaming<State extends LiveState>(state: State, change: Extract<MapChange, { kind: 'naming' }>): State {
   const { generation, closeOthers } = change;
   assert(generation > 0, 'generation zero is never allocated');
   const nextPageSequence = generation === state.namingGeneration ? state.nextPageSequence : FIRST_PAGE_SEQUENCE;
@@ -28,21 +41,24 @@ export function applyNaming<State extends LiveState>(state: State, change: Extra
   return { ...state, namingGeneration: generation, liveGenerations, uncleanGenerations, nextPageSequence };
 }
 
-/** What a takeover from an owner that may still be writing makes of the state: all that it could write in place is unclean. */
-export function afterUncleanTakeover<State extends LiveState>(state: State, generation: Generation): State {
-  assert(!state.liveGenerations.includes(generation), 'a takeover names by a new generation');
+/** All that the owner before could write in place is unclean. */
+function applyTakeover<State extends LiveState>(state: State, generation: Generation): State {
+  if (isLive(state, generation)) return state;
   let uncleanGenerations = state.uncleanGenerations;
   for (const live of state.liveGenerations) uncleanGenerations = withGeneration(uncleanGenerations, live);
   return applyNaming({ ...state, uncleanGenerations }, { kind: 'naming', generation, closeOthers: false });
 }
 
-/** The state of a volume that never had an owner. */
-export function firstLiveState(generation: Generation): LiveState {
-  return { namingGeneration: generation, liveGenerations: [generation], uncleanGenerations: [], nextPageSequence: FIRST_PAGE_SEQUENCE };
-}
-
 /** Pages of each generation are numbered from here. */
 const FIRST_PAGE_SEQUENCE = 1;
+
+/** The state of a volume that never had an owner: the first one names a generation before anything else. */
+export const NO_GENERATIONS: LiveState = {
+  namingGeneration: 0 as Generation,
+  liveGenerations: [],
+  uncleanGenerations: [],
+  nextPageSequence: FIRST_PAGE_SEQUENCE,
+};
 
 /** `generations` with one more, ascending. */
 function withGeneration(generations: readonly Generation[], generation: Generation): readonly Generation[] {

@@ -28,6 +28,8 @@ export interface Replay {
   readonly changes: MapChange[];
   /** Where the journal ends: the predecessor of the segment that goes on from here. Null when nothing counts. */
   readonly tail: JournalTail | null;
+  /** Of the owner that wrote the last frame that counts; null when none does. */
+  readonly epoch: Epoch | null;
   /** A number for that segment: above all that were found. Never go on in a segment that was found. */
   readonly nextSegment: number;
   /** Some bytes at the end did not parse, or a segment at the end did not begin well. */
@@ -72,7 +74,7 @@ export function decodeSegments(segments: readonly { readonly number: number; rea
     rejectSurvivors(segment, boot);
     cutAt = { segment: segment.number, position: 0 };
   }
-  if (last < 0) return { changes: [], tail: null, nextSegment, torn: cutAt !== null, cutAt, droppedRecords: 0 };
+  if (last < 0) return { changes: [], tail: null, epoch: null, nextSegment, torn: cutAt !== null, cutAt, droppedRecords: 0 };
   const end = parsed[last] as ParsedSegment;
   rejectSurvivors(end, boot);
   if (end.validEnd < end.length) cutAt = { segment: end.number, position: end.validEnd };
@@ -148,6 +150,7 @@ function collect(chain: Chain, boot: number, nextSegment: number, cutAt: Replay[
   const counting = countingFrames(chain.links, boot);
   const changes: MapChange[] = [];
   let tail: JournalTail | null = null;
+  let epoch: Epoch | null = null;
   let seen = 0;
   let droppedRecords = chain.lostRecords;
   for (const { segment, frames } of chain.links) {
@@ -158,12 +161,13 @@ function collect(chain: Chain, boot: number, nextSegment: number, cutAt: Replay[
     for (const frame of frames) {
       if (seen < counting) {
         decodeRecords(segment, frame, changes);
+        epoch = header.epoch;
         tail = { segment: segment.number, length: frame.end, checksum: frame.checksum, boot: header.boot };
       } else droppedRecords += frame.records;
       seen++;
     }
   }
-  return { changes, tail, nextSegment, torn: cutAt !== null, cutAt, droppedRecords };
+  return { changes, tail, epoch, nextSegment, torn: cutAt !== null, cutAt, droppedRecords };
 }
 
 /** How many frames of the chain count. */

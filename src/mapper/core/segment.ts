@@ -1,5 +1,5 @@
 /** Parses one journal segment: its header, the frames that follow one another, and what can be recognised behind the point where that ends. */
-import { ArchipelagoError, crc32, type Epoch, type Generation, hex16, type VolumeId, viewOf } from '../../base/index.ts';
+import { ArchipelagoError, assert, crc32, type Epoch, type Generation, hex16, type VolumeId, viewOf } from '../../base/index.ts';
 import {
   CHECKSUM_BYTES,
   FLAG_MARK,
@@ -11,8 +11,11 @@ import {
   type JournalTail,
   RECORD_ABSENT,
   RECORD_BYTES,
+  RECORD_CLAIMED,
   RECORD_LAYERED,
+  RECORD_NAMING,
   RECORD_PLAIN,
+  RECORD_TAKEOVER,
   RECORD_TRUNCATE,
   SEGMENT_FIXED_BYTES,
   SEGMENT_MAGIC,
@@ -123,7 +126,12 @@ function decodeRecord(segment: ParsedSegment, kind: number, at: number): MapChan
     }
     case RECORD_TRUNCATE:
       return { kind: 'truncate', index: number(at + 1, -1, INDEX_LIMIT) };
+    case RECORD_TAKEOVER:
+      return { kind: 'takeover', generation: generation(at + 1) };
+    case RECORD_CLAIMED:
+      return { kind: 'claimed' };
     default: {
+      assert(kind === RECORD_NAMING, 'a kind with a length is decoded');
       const closeOthers = view.getUint8(at + 9);
       if (closeOthers > 1) throw damaged(segment, at, 'has a naming record that is neither yes nor no');
       return { kind: 'naming', generation: generation(at + 1), closeOthers: closeOthers === 1 };

@@ -50,5 +50,18 @@ export type MapChange =
   | ({ readonly kind: 'layered'; readonly index: number } & LayeredEntry)
   /** All entries from `index` on become absent. */
   | { readonly kind: 'truncate'; readonly index: number }
-  /** A snapshot's cut or a takeover: from here on only `generation` is live, or it joins the live ones. */
-  | { readonly kind: 'naming'; readonly generation: Generation; readonly closeOthers: boolean };
+  /** A snapshot's cut or a clean takeover: from here on only `generation` is live, or it joins the live ones. */
+  | { readonly kind: 'naming'; readonly generation: Generation; readonly closeOthers: boolean }
+  /** A takeover from an owner that may still be writing: what was live is unclean, and `generation` joins it. */
+  | { readonly kind: 'takeover'; readonly generation: Generation }
+  /** All objects of unclean generations that the map mentions were claimed: nothing is unclean any more. */
+  | { readonly kind: 'claimed' };
+
+/** What changes the generations and no entry. */
+export type GenerationChange = Extract<MapChange, { readonly kind: 'naming' | 'takeover' | 'claimed' }>;
+/** What changes entries. */
+export type EntryChange = Exclude<MapChange, GenerationChange>;
+
+export function changesGenerations(change: MapChange): change is GenerationChange {
+  return change.kind === 'naming' || change.kind === 'takeover' || change.kind === 'claimed';
+}

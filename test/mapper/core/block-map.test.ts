@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BlockMap, END, LAYERED, MISSING } from '../../../src/mapper/core/block-map.ts';
 import { INDEX_LIMIT } from '../../../src/mapper/core/page.ts';
 import { PageCache } from '../../../src/mapper/core/page-cache.ts';
-import type { MapChange, PageRef } from '../../../src/mapper/core/types.ts';
+import type { EntryChange, PageRef } from '../../../src/mapper/core/types.ts';
 import { absent, codeOf, generation, layered, layeredEntry, NaiveMap, PageStore, plain, truncate } from './support.ts';
 
 describe('a map', () => {
@@ -89,7 +89,7 @@ describe('a map', () => {
   it('grows a level at a time, and is lowered when it shrinks', () => {
     const store = new PageStore();
     const map = new BlockMap(null);
-    const pagesOf = (...changes: MapChange[]) => {
+    const pagesOf = (...changes: EntryChange[]) => {
       store.apply(map, ...changes);
       return store.fold(map).pages.length;
     };
@@ -307,13 +307,13 @@ const indexes = fc.oneof(
     .tuple(fc.constantFrom(1024, 2048, 2 ** 18, 2 ** 26, 2 ** 34, 2 ** 41), fc.integer({ min: -3, max: 3 }))
     .map(([border, offset]) => border + offset),
 );
-const changes: fc.Arbitrary<MapChange> = fc.oneof(
+const changes: fc.Arbitrary<EntryChange> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(indexes, fc.integer({ min: 1, max: 9 })).map(([index, value]) => plain(index, value)) },
   { weight: 3, arbitrary: fc.tuple(indexes, fc.nat(9), fc.nat(3)).map(([index, base, presence]) => layered(index, 9, base, presence)) },
   { weight: 3, arbitrary: indexes.map(absent) },
   { weight: 1, arbitrary: indexes.map(truncate) },
 );
-type Step = { do: 'change'; change: MapChange } | { do: 'fold' | 'evict' | 'reload' | 'startFold' | 'endFold' } | { do: 'read'; index: number };
+type Step = { do: 'change'; change: EntryChange } | { do: 'fold' | 'evict' | 'reload' | 'startFold' | 'endFold' } | { do: 'read'; index: number };
 const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: changes.map((change): Step => ({ do: 'change', change })) },
   { weight: 4, arbitrary: indexes.map((index): Step => ({ do: 'read', index })) },

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { crc32, type Epoch, type VolumeId, viewOf } from '../../../src/base/index.ts';
 import { decodeHeader, encodeHeader } from '../../../src/mapper/core/header.ts';
 import type { LiveState } from '../../../src/mapper/core/live.ts';
-import { afterUncleanTakeover, applyNaming, firstLiveState, isLive, isUnclean } from '../../../src/mapper/core/live.ts';
-import type { VolumeHeader } from '../../../src/mapper/core/types.ts';
+import { applyGenerations, isLive, isUnclean, NO_GENERATIONS } from '../../../src/mapper/core/live.ts';
+import type { GenerationChange, VolumeHeader } from '../../../src/mapper/core/types.ts';
 import { codeOf, generation } from './support.ts';
 
 const volume = 12 as VolumeId;
@@ -67,37 +67,40 @@ describe('the header of a volume', () => {
 });
 
 describe('live generations', () => {
-  const naming = (value: number, closeOthers: boolean) => ({ kind: 'naming', generation: generation(value), closeOthers }) as const;
+  const naming = (value: number, closeOthers = false) => ({ kind: 'naming', generation: generation(value), closeOthers }) as const;
+  const takeover = (value: number) => ({ kind: 'takeover', generation: generation(value) }) as const;
+  const claimed = { kind: 'claimed' } as const;
+  const stateAfter = (...changes: GenerationChange[]): LiveState => changes.reduce(applyGenerations<LiveState>, NO_GENERATIONS);
+  const state = (live: number[], unclean: number[], namingGeneration: number): LiveState => ({
+    namingGeneration: generation(namingGeneration),
+    liveGenerations: live.map(generation),
+    uncleanGenerations: unclean.map(generation),
+    nextPageSequence: 1,
+  });
 
   it.each<[string, LiveState, LiveState]>([
-    ['a cut leaves one', applyNaming(firstLiveState(generation(3)), naming(7, true)), firstLiveState(generation(7))],
+    ['begin with the first owner', stateAfter(naming(3)), state([3], [], 3)],
+    ['begin with a takeover where nobody was', stateAfter(takeover(3)), state([3], [], 3)],
+    ['a cut leaves one', stateAfter(naming(3), naming(7, true)), state([7], [], 7)],
+    ['a clean takeover adds one', stateAfter(naming(3), naming(7)), state([3, 7], [], 7)],
+    ['a takeover adds one and makes the others unclean', stateAfter(naming(3), takeover(7), takeover(5)), state([3, 5, 7], [3, 7], 5)],
+    ['a handover passes on what is unclean', stateAfter(naming(3), takeover(7), naming(7)), state([3, 7], [3], 7)],
+    ['claimed, nothing is unclean', stateAfter(naming(3), takeover(7), claimed), state([3, 7], [], 7)],
+    ['a further takeover makes it all unclean again', stateAfter(naming(3), takeover(7), claimed, takeover(9)), state([3, 7, 9], [3, 7], 9)],
+    ['a cut is the proof that nothing was unclean', stateAfter(naming(3), takeover(7), naming(8, true)), state([8], [], 8)],
+    ['the same takeover again changes nothing', stateAfter(naming(3), takeover(7), claimed, takeover(7)), state([3, 7], [], 7)],
     [
-      'a takeover adds one and makes the others unclean',
-      afterUncleanTakeover(afterUncleanTakeover(firstLiveState(generation(3)), generation(7)), generation(5)),
-      {
-        namingGeneration: generation(5),
-        liveGenerations: [3, 5, 7].map(generation),
-        uncleanGenerations: [3, 7].map(generation),
-        nextPageSequence: 1,
-      },
+      'the same naming again changes nothing',
+      applyGenerations({ ...stateAfter(naming(3)), nextPageSequence: 9 }, naming(3)),
+      { ...stateAfter(naming(3)), nextPageSequence: 9 },
     ],
-    [
-      'a cut is the proof that nothing was unclean',
-      applyNaming(afterUncleanTakeover(firstLiveState(generation(3)), generation(7)), naming(8, true)),
-      firstLiveState(generation(8)),
-    ],
-    [
-      'the same record again changes nothing',
-      applyNaming({ ...firstLiveState(generation(3)), nextPageSequence: 9 }, naming(3, false)),
-      { ...firstLiveState(generation(3)), nextPageSequence: 9 },
-    ],
-  ])('%s', (_, state, expected) => {
-    expect(state).toEqual(expected);
+  ])('%s', (_, found, expected) => {
+    expect(found).toEqual(expected);
   });
 
   it('say what may be written in place, and what must be claimed', () => {
-    const state = afterUncleanTakeover(firstLiveState(generation(3)), generation(7));
-    expect([2, 3, 7].map((value) => isLive(state, generation(value)))).toEqual([false, true, true]);
-    expect([2, 3, 7].map((value) => isUnclean(state, generation(value)))).toEqual([false, true, false]);
+    const found = stateAfter(naming(3), takeover(7));
+    expect([2, 3, 7].map((value) => isLive(found, generation(value)))).toEqual([false, true, true]);
+    expect([2, 3, 7].map((value) => isUnclean(found, generation(value)))).toEqual([false, true, false]);
   });
 });

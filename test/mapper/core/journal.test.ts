@@ -5,7 +5,7 @@ import { frameSeed, type JournalTail } from '../../../src/mapper/core/journal.ts
 import { decodeSegments, type Replay } from '../../../src/mapper/core/replay.ts';
 import type { MapChange } from '../../../src/mapper/core/types.ts';
 import { anyChange, cut, type Found, flip, lose, naming, read, Segment, volume } from './segments.ts';
-import { absent, codeOf, layered, plain, truncate } from './support.ts';
+import { absent, codeOf, generation, layered, plain, truncate } from './support.ts';
 
 describe('a journal', () => {
   it('gives back every kind of change, in order', () => {
@@ -16,7 +16,9 @@ describe('a journal', () => {
       truncate(12),
       naming(8, true),
       naming(9, false),
-    ];
+      { kind: 'takeover', generation: generation(2 ** 40) },
+      { kind: 'claimed' },
+    ] as const;
     const segment = new Segment(1).append(changes.slice(0, 2)).append([]).append(changes.slice(2), true);
     const replay = read([segment.found]);
     expect(replay.changes).toEqual(changes);
@@ -24,8 +26,18 @@ describe('a journal', () => {
   });
 
   it('begins empty', () => {
-    expect(read([], 'boot-a', 5)).toEqual({ changes: [], tail: null, nextSegment: 5, torn: false, cutAt: null, droppedRecords: 0 });
+    expect(read([], 'boot-a', 5)).toEqual({ changes: [], tail: null, epoch: null, nextSegment: 5, torn: false, cutAt: null, droppedRecords: 0 });
     expect(read([new Segment(3).append([absent(1)]).found], 'boot-a', 5)).toMatchObject({ changes: [], nextSegment: 5 });
+  });
+
+  it('tells the epoch of the last owner that wrote what counts', () => {
+    const one = new Segment(1, null, { epoch: 3 as Epoch }).append([plain(1, 1)], true);
+    const two = new Segment(2, one.writer.tail, { epoch: 5 as Epoch }).append([{ kind: 'takeover', generation: generation(9) }]);
+    expect(read([one.found, two.found]).epoch).toBe(5);
+    // Begun, and no more: of that one nothing is known.
+    expect(read([one.found, cut(two.found, two.bytes.byteLength - 1)]).epoch).toBe(3);
+    // Not durable, after a power failure.
+    expect(read([one.found, two.found], 'boot-b').epoch).toBeNull();
   });
 
   it('follows segments from the first that is not folded', () => {

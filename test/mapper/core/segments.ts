@@ -64,4 +64,6 @@ export const anyChange: fc.Arbitrary<MapChange> = fc.oneof(
   index.map(absent),
   index.map(truncate),
   fc.tuple(fc.integer({ min: 1, max: 99 }), fc.boolean()).map(([value, closeOthers]) => naming(value, closeOthers)),
+  fc.integer({ min: 1, max: 99 }).map((value): MapChange => ({ kind: 'takeover', generation: generation(value) })),
+  fc.constant<MapChange>({ kind: 'claimed' }),
 );

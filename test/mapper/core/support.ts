@@ -3,18 +3,18 @@ import { expect } from 'vitest';
 import { ArchipelagoError, type ErrorCode, type Generation } from '../../../src/base/index.ts';
 import { type BlockMap, END, LAYERED, MISSING, type MissingPage } from '../../../src/mapper/core/block-map.ts';
 import type { Fold } from '../../../src/mapper/core/fold.ts';
-import type { LayeredEntry, MapChange, PageRef } from '../../../src/mapper/core/types.ts';
+import type { EntryChange, LayeredEntry, PageRef } from '../../../src/mapper/core/types.ts';
 
 export const generation = (value: number): Generation => value as Generation;
-export const plain = (index: number, value: number): MapChange => ({ kind: 'plain', index, generation: generation(value) });
-export const absent = (index: number): MapChange => ({ kind: 'absent', index });
-export const truncate = (index: number): MapChange => ({ kind: 'truncate', index });
+export const plain = (index: number, value: number): EntryChange => ({ kind: 'plain', index, generation: generation(value) });
+export const absent = (index: number): EntryChange => ({ kind: 'absent', index });
+export const truncate = (index: number): EntryChange => ({ kind: 'truncate', index });
 
 export function layeredEntry(value: number, base: number, presenceLow = 1, presenceHigh = 0): LayeredEntry {
   return { generation: generation(value), base: generation(base), presenceLow, presenceHigh };
 }
 
-export function layered(index: number, value: number, base: number, presenceLow = 1, presenceHigh = 0): MapChange {
+export function layered(index: number, value: number, base: number, presenceLow = 1, presenceHigh = 0): EntryChange {
   return { kind: 'layered', index, ...layeredEntry(value, base, presenceLow, presenceHigh) };
 }
 
@@ -49,7 +49,7 @@ export class PageStore {
     return fold;
   }
 
-  apply(map: BlockMap, ...changes: MapChange[]): void {
+  apply(map: BlockMap, ...changes: EntryChange[]): void {
     for (const change of changes) {
       for (let missing = map.apply(change); missing !== null; missing = map.apply(change)) this.load(map, missing);
     }
@@ -89,7 +89,7 @@ export class PageStore {
 export class NaiveMap {
   readonly entries = new Map<number, number | LayeredEntry>();
 
-  apply(change: MapChange): void {
+  apply(change: EntryChange): void {
     if (change.kind === 'absent') this.entries.delete(change.index);
     else if (change.kind === 'plain') this.entries.set(change.index, change.generation);
     else if (change.kind === 'layered') {

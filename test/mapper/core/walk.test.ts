@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlockMap } from '../../../src/mapper/core/block-map.ts';
 import { type DiffRange, diffMaps } from '../../../src/mapper/core/diff.ts';
-import { type LayeredEntry, type MapChange, type PageRef, SUB_BLOCKS } from '../../../src/mapper/core/types.ts';
+import { type EntryChange, type LayeredEntry, type PageRef, SUB_BLOCKS } from '../../../src/mapper/core/types.ts';
 import { PageWalk } from '../../../src/mapper/core/walk.ts';
 import { absent, codeOf, layered, NaiveMap, PageStore, plain, truncate } from './support.ts';
 
@@ -51,7 +51,7 @@ const indexes = fc.oneof(
   fc.nat(3000),
   fc.tuple(fc.constantFrom(1024, 2 ** 18, 2 ** 26, 2 ** 41), fc.integer({ min: -2, max: 2 })).map(([border, offset]) => border + offset),
 );
-const change: fc.Arbitrary<MapChange> = fc.oneof(
+const change: fc.Arbitrary<EntryChange> = fc.oneof(
   { weight: 5, arbitrary: fc.tuple(indexes, fc.integer({ min: 1, max: 4 })).map(([index, value]) => plain(index, value)) },
   { weight: 2, arbitrary: fc.tuple(indexes, fc.nat(2), fc.nat(2)).map(([index, base, presence]) => layered(index, 9, base, presence)) },
   { weight: 2, arbitrary: indexes.map(absent) },
@@ -64,7 +64,7 @@ interface Version {
   readonly entries: NaiveMap['entries'];
 }
 
-function build(store: PageStore, changes: readonly MapChange[][]): Version[] {
+function build(store: PageStore, changes: readonly EntryChange[][]): Version[] {
   const map = new BlockMap(null);
   const twin = new NaiveMap();
   return changes.map((list) => {
