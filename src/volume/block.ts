@@ -2,7 +2,7 @@
  * What an open volume remembers of a block it uses: the map's entry, handles to its objects, and which of its operations are under way.
  * Operations that overlap, one of them changing something, run one after the other in the order of their submission.
  */
-import { assert } from '../base/index.ts';
+import { type ArchipelagoError, assert } from '../base/index.ts';
 import type { BlockObject, WritableBlockObject } from '../blocker/index.ts';
 import type { LayeredEntry } from '../mapper/index.ts';
 import { IO_READ, type VolumeIo } from './device.ts';
@@ -32,7 +32,9 @@ export class Block {
   freshlyLayered = false;
   /** What a merge has copied; dropped when a change has failed, since that may lie over it. */
   merge: BlockMerge | null = null;
-  /** The entry is being loaded or changed: everything else waits. */
+  /** Why it could not be claimed: it is forgotten. */
+  claimError: ArchipelagoError | null = null;
+  /** The entry is being loaded or changed, or the object claimed: everything else waits. */
   exclusive = false;
   /** What is queued is being started. */
   running = false;

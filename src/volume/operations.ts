@@ -23,10 +23,21 @@ function mapOf(served: ServedVolume) {
 }
 
 /** Consistent at the moment when everything that was admitted has been answered; I/O goes on while it is made durable. */
-export function snapshotVolume(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord> {
+export async function snapshotVolume(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord> {
+  for (;;) {
+    // What an owner before has under way would land in the snapshot. A handover need not wait for this, so it is no part of the operation itself.
+    await (await volume.own(OPEN_TIMEOUT_MS)).claimAll();
+    const record = await snapshotClaimed(context, volume, name);
+    if (record !== null) return record;
+  }
+}
+
+/** Null when there is something to claim again, under a new ownership. */
+function snapshotClaimed(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord | null> {
   return volume.exclusively(async () => {
     const served = await volume.own(OPEN_TIMEOUT_MS);
     const map = mapOf(served);
+    if (map.hasUnclean) return null;
     const { id } = volume.record;
     const { epoch } = served;
     // Most of the work while I/O goes on, so that little is left for the cut; and while the registry is asked.

@@ -5,10 +5,11 @@
  * a map entry happens once in a block's life and is written for reading (`entry-change.ts`).
  */
 import { ArchipelagoError, assert, type Epoch, type Generation, isZero } from '../base/index.ts';
-import { type BlockStore, storeCall } from '../blocker/index.ts';
+import { type BlockStore, storeCall, type WritableBlockObject } from '../blocker/index.ts';
 import { LAYERED, MISSING, type OpenMap, type PagedTree, SUB_BLOCKS } from '../mapper/index.ts';
 import { findExtents } from './allocation.ts';
 import { Block } from './block.ts';
+import { type ClaimOptions, Claims } from './claims.ts';
 import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type VolumeIo } from './device.ts';
 import { changeEntry } from './entry-change.ts';
 import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
@@ -29,6 +30,8 @@ export interface ServedVolumeOptions {
   readonly blockSizeBytes: number;
   /** Of the process; null: layered blocks stay as they are. */
   readonly mergePace?: MergePace | null;
+  /** For claims in the background. */
+  readonly claims?: ClaimOptions;
 }
 
 export class ServedVolume implements SplitOwner {
@@ -40,6 +43,8 @@ export class ServedVolume implements SplitOwner {
   private readonly blockStore: BlockStore;
   private readonly blocks = new Map<number, Block>();
   private readonly merger: Merger | null;
+  /** Null when no owner before can be writing any more. It is this ownership's: what was claimed under an earlier one says nothing. */
+  private readonly claims: Claims | null;
   private readonly idleTasks: StoreTask[] = [];
   private readonly idleSplits: Split[] = [];
   /** Admitted and not answered yet; the parts of a split one count as one. */
@@ -59,6 +64,9 @@ export class ServedVolume implements SplitOwner {
     this.blockSizeBytes = options.blockSizeBytes;
     this.subBlockBytes = options.blockSizeBytes / SUB_BLOCKS;
     this.merger = options.owned && options.mergePace ? new Merger(this, options.mergePace) : null;
+    assert(!options.owned?.map.hasUnclean || options.claims !== undefined, 'what an owner before may be writing is claimed');
+    this.claims = options.owned?.map.hasUnclean && options.claims ? new Claims(this, options.claims) : null;
+    this.claims?.go();
   }
 
   /** Takes an I/O within the volume's bounds, and only while `admits`: otherwise the caller keeps it. */
@@ -89,8 +97,8 @@ export class ServedVolume implements SplitOwner {
   stopAdmitting(): Promise<void> {
     this.admitting = false;
     return new Promise((resolve) => {
-      if (this.inFlight === 0) resolve();
-      else this.drainWaiters.push(resolve);
+      this.drainWaiters.push(resolve);
+      this.tellDrained();
     });
   }
 
@@ -100,12 +108,19 @@ export class ServedVolume implements SplitOwner {
    */
   async revoke(takeBack: (io: VolumeIo) => void): Promise<void> {
     this.takeBack = takeBack;
+    this.claims?.end();
     this.answerHeld();
     await this.stopAdmitting();
   }
 
   resumeAdmitting(): void {
     this.admitting = true;
+    this.claims?.go();
+  }
+
+  /** Resolves when nothing has to be claimed any more; until then no snapshot may be taken. */
+  async claimAll(): Promise<void> {
+    await this.claims?.finish();
   }
 
   /** One block's worth of I/O: a whole one or a part. */
@@ -281,8 +296,8 @@ export class ServedVolume implements SplitOwner {
       this.load(block);
       return;
     }
-    this.adoptEntry(block, generation);
     block.exclusive = false;
+    this.adoptEntry(block, generation);
     this.runQueue(block);
   }
 
@@ -301,9 +316,34 @@ export class ServedVolume implements SplitOwner {
       block.writable = this.owned.map.store.object(own, block.index);
       block.object = block.writable;
       if (layered) this.merger?.wanted();
+      if (this.claims !== null && this.owned.map.isUnclean(own) && !this.claims.has(block.index)) this.claim(block, block.writable);
     } else {
       block.object = this.blockStore.immutableObject(own, block.index);
     }
+  }
+
+  /** Before anything else is done with the object: what an owner before has under way would land over it. A drain waits for this too. */
+  private claim(block: Block, writable: WritableBlockObject): void {
+    block.exclusive = true;
+    this.inFlight++;
+    storeCall((waiter) => writable.claim(waiter)).then(
+      () => this.claimEnded(block, null),
+      (error: unknown) => this.claimEnded(block, ArchipelagoError.from(error, `claiming block ${block.index}`)),
+    );
+  }
+
+  private claimEnded(block: Block, error: ArchipelagoError | null): void {
+    block.exclusive = false;
+    block.claimError = this.describe(block, error);
+    if (block.claimError !== null) {
+      block.releaseObjects();
+      this.loadFailed(block, block.claimError);
+    } else {
+      this.claims?.add(block.index);
+      this.runQueue(block);
+    }
+    this.inFlight--;
+    this.tellDrained();
   }
 
   /** Second chance: blocks used since the last round stay for one more. */
@@ -438,6 +478,9 @@ export class ServedVolume implements SplitOwner {
     const index = firstGone - 1;
     await this.pages.load(index);
     const block = this.remember(index, this.pages.generationOf(index));
+    // It may have to be claimed first, which counts as under way.
+    await this.stopAdmitting();
+    if (block.claimError !== null) throw block.claimError;
     if (block.object === null) return;
     const length = this.blockSizeBytes - start;
     const { writable } = block;

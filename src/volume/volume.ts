@@ -255,6 +255,7 @@ export class Volume {
       sizeBytes,
       blockSizeBytes,
       mergePace: context.mergePace,
+      claims: { clock: context.clock, log: this.log },
     });
     await served.stopAdmitting();
     this.handedOver = null;

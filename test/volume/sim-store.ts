@@ -56,7 +56,11 @@ export class SimDisk {
   /** The power fails, after the processes have died. */
   losePower(prng: Prng): void {
     this.boot++;
-    for (const [name, file] of this.replaced) if (this.objects.has(name) && prng.chance(0.5)) this.objects.set(name, file);
+    for (const [name, former] of this.replaced) {
+      const file = this.objects.get(name);
+      // A rename takes nothing away: where the new entry is not kept, the former one is, if that was.
+      if (file !== undefined && (prng.chance(0.5) || (former.linked && !file.linked))) this.objects.set(name, former);
+    }
     this.replaced.clear();
     for (const files of [this.objects, this.pages]) for (const [name, file] of files) if (!file.losePower(prng)) files.delete(name);
     for (const logs of this.logs.values()) {
@@ -636,8 +640,8 @@ class SimObject implements WritableBlockObject {
       }
       const copy = from.copy();
       copy.capture()();
-      copy.linked = from.linked;
       const rename = (): void => {
+        copy.linked = from.linked;
         if (!disk.replaced.has(this.name)) disk.replaced.set(this.name, from);
         disk.objects.set(this.name, copy);
         volume.descriptors.set(this.name, copy);

@@ -14,8 +14,8 @@ interface Candidate {
   /** From when on it is known to have taken effect. */
   visibleBy: number;
   durable: boolean;
-  /** Another value was seen when nothing was under way. */
-  hidden: boolean;
+  /** From when on it is known that another value took its place, or that it never took effect. */
+  hiddenBy: number;
 }
 
 /** A write or zero under way. */
@@ -72,7 +72,7 @@ export class Twin {
     const start = this.now();
     const candidates: Candidate[] = [];
     for (let sector = first; sector < first + count; sector++) {
-      const candidate = { id, start, end: NEVER, visibleBy: NEVER, durable: false, hidden: false };
+      const candidate = { id, start, end: NEVER, visibleBy: NEVER, durable: false, hiddenBy: NEVER };
       candidates.push(candidate);
       this.list(sector).push(candidate);
     }
@@ -105,6 +105,8 @@ export class Twin {
       const seen = this.visible(list, start).find((candidate) => candidate.id === id);
       if (seen === undefined) throw new Violation(`sector ${sector} shows write ${id} ${this.describe(sector)} at ${start}`);
       seen.visibleBy = Math.min(seen.visibleBy, now);
+      // What had ended before the read has taken effect by then or never will: also where nobody knows, as after a death or a failover.
+      for (const other of list) if (other.id !== id && other.end < start) other.hiddenBy = Math.min(other.hiddenBy, now);
     }
   }
 
@@ -137,10 +139,10 @@ export class Twin {
       const after = powerFailed ? 'a power failure' : 'the death of a process';
       if (seen === undefined) throw new Violation(`after ${after} sector ${sector} shows write ${id} ${this.describe(sector)}`);
       if (powerFailed) {
-        this.sectors.set(sector, [{ id, start: -1, end: now, visibleBy: now, durable: true, hidden: false }]);
+        this.sectors.set(sector, [{ id, start: -1, end: now, visibleBy: now, durable: true, hiddenBy: NEVER }]);
         continue;
       }
-      for (const other of list) other.hidden = other !== seen;
+      for (const other of list) other.hiddenBy = other === seen ? NEVER : now;
       if (seen.visibleBy === NEVER) this.unflushed.push(seen);
       seen.visibleBy = Math.min(seen.visibleBy, now);
     }
@@ -164,13 +166,13 @@ export class Twin {
     const twin = new Twin();
     const time = twin.now();
     for (const [sector, id] of values) {
-      if (id !== 0) twin.sectors.set(sector, [{ id, start: -1, end: time, visibleBy: time, durable: true, hidden: false }]);
+      if (id !== 0) twin.sectors.set(sector, [{ id, start: -1, end: time, visibleBy: time, durable: true, hiddenBy: NEVER }]);
     }
     return twin;
   }
 
   private visible(list: readonly Candidate[], start: number): Candidate[] {
-    return list.filter((candidate) => !candidate.hidden && !list.some((other) => other.visibleBy < start && other.start > candidate.end));
+    return list.filter((candidate) => candidate.hiddenBy >= start && !list.some((other) => other.visibleBy < start && other.start > candidate.end));
   }
 
   private surviving(list: readonly Candidate[]): Candidate[] {
@@ -180,7 +182,7 @@ export class Twin {
   private list(sector: number): Candidate[] {
     let list = this.sectors.get(sector);
     if (list === undefined) {
-      list = [{ id: 0, start: -1, end: 0, visibleBy: 0, durable: true, hidden: false }];
+      list = [{ id: 0, start: -1, end: 0, visibleBy: 0, durable: true, hiddenBy: NEVER }];
       this.sectors.set(sector, list);
     }
     return list;
@@ -202,8 +204,8 @@ export class Twin {
 
   private describe(sector: number): string {
     const text = this.list(sector).map(
-      ({ id, start, end, visibleBy, durable, hidden }) =>
-        `${id}[${start}-${end} seen ${visibleBy}${durable ? ' durable' : ''}${hidden ? ' hidden' : ''}]`,
+      ({ id, start, end, visibleBy, durable, hiddenBy }) =>
+        `${id}[${start}-${end} seen ${visibleBy}${durable ? ' durable' : ''}${hiddenBy === NEVER ? '' : ` hidden ${hiddenBy}`}]`,
     );
     return `of ${text.join(', ')}`;
   }

@@ -24,6 +24,10 @@ const SIZE_BYTES = 90_000 * BLOCK_BYTES + 37 * SECTOR_BYTES;
 const MAX_IN_FLIGHT = 12;
 const MAX_VOLUMES = 4;
 const MAX_SNAPSHOTS = 5;
+const MAX_STALE = 3;
+const LEASE_END_MS = 1e9;
+/** Time that passes in a step. */
+const STEP_MS = 0.5;
 
 /** What a planted bug may replace. */
 export interface Hooks {
@@ -38,6 +42,8 @@ export interface WorldOptions {
   readonly hooks?: Hooks;
   /** How often, in a step. */
   readonly deaths?: number;
+  /** The same, for an owner that is only paused: what it has under way lands later. */
+  readonly failovers?: number;
   readonly handOvers?: number;
 }
 
@@ -78,17 +84,36 @@ interface Snapshot {
   readonly possible: Map<number, number[]>;
 }
 
+/** A process: its lease is over when its clock says so. */
+class Process {
+  readonly store: SimStore;
+  readonly clock = new ManualClock();
+  readonly lease = new Lease(this.clock);
+
+  constructor(store: SimStore) {
+    this.store = store;
+    this.lease.extend(LEASE_END_MS);
+  }
+
+  /** Paused until its lease was over, it goes on with what it has under way, and answers nobody. */
+  expire(): void {
+    this.clock.advance(LEASE_END_MS);
+  }
+}
+
 export class World {
-  readonly disk = new SimDisk();
-  store: SimStore;
+  readonly disk: SimDisk;
+  process: Process;
   ios = 0;
   deaths = 0;
   powerFailures = 0;
+  failovers = 0;
   snapshotsTaken = 0;
   extentsFound = 0;
   private readonly prng: Prng;
   private readonly options: WorldOptions;
-  private readonly lease: Lease;
+  /** Owners that were paused while their volumes were taken over. */
+  private stale: Process[] = [];
   private cache = new PageCache();
   private volumes: Disk[] = [];
   private snapshots: Snapshot[] = [];
@@ -105,9 +130,12 @@ export class World {
   constructor(options: WorldOptions) {
     this.options = options;
     this.prng = new Prng(options.seed);
-    this.store = new SimStore(this.disk, this.prng.next32());
-    this.lease = new Lease(new ManualClock());
-    this.lease.extend(Number.POSITIVE_INFINITY);
+    this.disk = new SimDisk(this.prng.chance(0.5) ? 'guard' : 'copy');
+    this.process = new Process(new SimStore(this.disk, this.prng.next32()));
+  }
+
+  get store(): SimStore {
+    return this.process.store;
   }
 
   get merges(): number {
@@ -134,18 +162,36 @@ export class World {
     for (let i = 0; i < count; i++) this.randomIo(volume);
     if (prng.chance(0.03)) this.guard(this.lookForData(volume));
     for (let i = prng.below(6); i > 0; i--) this.store.step();
+    this.stepStale();
+    this.process.clock.advance(STEP_MS);
     for (let i = prng.below(4); i > 0 && this.mergeWaits.length > 0; i--) this.mergeWaits.splice(prng.below(this.mergeWaits.length), 1)[0]?.();
     if (prng.chance(0.02)) this.guard(this.fold(volume));
     if (prng.chance(0.015)) this.guard(this.snapshot(volume));
     if (prng.chance(this.options.handOvers ?? 0.01)) this.guard(this.handOver(volume));
     if (prng.chance(0.01) && this.snapshots.length > 0) await this.checkSnapshot(this.pick(this.snapshots));
+    // Soon after it was taken as well, while a stale owner may have something under way.
+    const unread = this.snapshots.find(({ values }) => values === null);
+    if (unread && prng.chance(0.1)) await this.checkSnapshot(unread);
     if (prng.chance(0.01)) this.cloneOne();
     if (prng.chance(0.03)) this.disk.writeBack(prng);
     if (prng.chance(0.05)) this.cache.evict(0);
     if (prng.chance(0.02)) this.changeWeather();
     if (prng.chance(this.options.deaths ?? 0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05)))
       await this.die(prng.chance(0.5));
+    if (prng.chance(this.options.failovers ?? 0.004)) await this.failOver();
     await tick();
+  }
+
+  /** Stale owners are slow, and end one day. */
+  private stepStale(): void {
+    const { prng, stale } = this;
+    for (const process of [...stale]) {
+      if (prng.chance(0.1)) for (let i = prng.below(4); i > 0; i--) process.store.step();
+      if (prng.chance(0.1)) process.clock.advance(STEP_MS);
+      if (!prng.chance(0.01)) continue;
+      process.store.die();
+      stale.splice(stale.indexOf(process), 1);
+    }
   }
 
   private mergeTurn(): Promise<void> {
@@ -287,6 +333,8 @@ export class World {
     const { served, map } = volume;
     const { life } = this;
     if (!served || !map || volume.maintained) return;
+    await served.claimAll().catch((error: unknown) => this.expected(error, life));
+    if (life !== this.life || volume.served !== served || volume.maintained || map.hasUnclean) return;
     volume.maintained = true;
     try {
       const generation = ++this.generation as Generation;
@@ -306,7 +354,7 @@ export class World {
     } catch (error) {
       this.expected(error, life);
     } finally {
-      volume.maintained = false;
+      if (life === this.life) volume.maintained = false;
     }
   }
 
@@ -330,12 +378,13 @@ export class World {
       volume.map = null;
       const takeover = await this.store.takeOver(volume.id, ++volume.epoch as Epoch, true);
       takeover.store.adoptUnsynced(unsynced);
+      if (life !== this.life) return;
       await this.serve(volume, takeover, naming);
     } catch (error) {
       this.expected(error, life);
       if (life === this.life && volume.served) volume.served.resumeAdmitting();
     } finally {
-      volume.maintained = false;
+      if (life === this.life) volume.maintained = false;
     }
   }
 
@@ -358,16 +407,19 @@ export class World {
     const { id, initialRoot } = volume;
     const epoch = volume.epoch as Epoch;
     const bootId = `boot ${this.disk.boot}`;
-    const { store: blockStore, cache } = this;
+    const { store: blockStore, cache, life } = this;
     const map = await OpenMap.open({ blockStore, takeover, volume: id, epoch, initialRoot, naming, bootId, cache, log: silentLog });
+    // Taken over meanwhile.
+    if (life !== this.life) return;
     this.options.hooks?.map?.(map);
     const served = new ServedVolume({
       blockStore,
       pages: map.pages,
-      owned: { map, epoch, lease: this.lease },
+      owned: { map, epoch, lease: this.process.lease },
       sizeBytes: SIZE_BYTES,
       blockSizeBytes: BLOCK_BYTES,
       mergePace: this.mergePace,
+      claims: { clock: this.process.clock, log: silentLog },
     });
     this.options.hooks?.served?.(served);
     volume.map = map;
@@ -380,14 +432,43 @@ export class World {
   /** The process dies, perhaps with the power. */
   private async die(power: boolean): Promise<void> {
     this.store.die();
+    if (power) for (const { store } of this.stale.splice(0)) store.die();
     this.mergeWaits = [];
-    this.life++;
     if (power) this.powerFailures++;
     else this.deaths++;
     if (power) this.disk.losePower(this.prng);
-    const { atOnce } = this.store;
-    this.store = new SimStore(this.disk, this.prng.next32());
-    this.store.atOnce = atOnce;
+    this.replaceProcess(this.newProcess(), power);
+    this.died = new Set(this.volumes);
+    if (this.volumes.length > 2 && this.prng.chance(0.5)) {
+      const gone = this.volumes.splice(this.prng.below(this.volumes.length), 1)[0] as Disk;
+      this.died.delete(gone);
+    }
+    await tick();
+  }
+
+  /** The process is paused until its lease is over, and another one takes over, perhaps one that was an owner before. */
+  private async failOver(): Promise<void> {
+    const { prng, stale, process } = this;
+    if (stale.length >= MAX_STALE) return;
+    this.failovers++;
+    process.expire();
+    const back = stale.length > 0 && prng.chance(0.4) ? (stale.splice(prng.below(stale.length), 1)[0] as Process) : null;
+    stale.push(process);
+    this.replaceProcess(back ? new Process(back.store) : this.newProcess(), false);
+    // Some volumes are looked at before anything else happens to them, and some are not touched for long.
+    this.died = new Set(this.volumes.filter(() => prng.chance(0.3)));
+    await tick();
+  }
+
+  private newProcess(): Process {
+    const store = new SimStore(this.disk, this.prng.next32());
+    store.atOnce = this.store.atOnce;
+    return new Process(store);
+  }
+
+  private replaceProcess(process: Process, power: boolean): void {
+    this.life++;
+    this.process = process;
     this.cache = new PageCache();
     for (const volume of this.volumes) {
       volume.twin.processDied();
@@ -397,12 +478,6 @@ export class World {
       volume.maintained = false;
       if (power) this.powerFailed.add(volume);
     }
-    this.died = new Set(this.volumes);
-    if (this.volumes.length > 2 && this.prng.chance(0.5)) {
-      const gone = this.volumes.splice(this.prng.below(this.volumes.length), 1)[0] as Disk;
-      this.died.delete(gone);
-    }
-    await tick();
   }
 
   private readonly powerFailed = new Set<Disk>();
