@@ -6,9 +6,9 @@
  * system is driven at its leader by a client process of its own over loopback, ours over TCP, etcd by its gRPC API. Both run all the
  * time; the client's load goes to one and the other in turn, and each turn begins with the other one.
  *
- * `--turns` (5) pairs of `--seconds` (5) each; `--connections` (2) at most for the clients: with more, both are slower, and etcd more so where its client takes a share of
- * the processors. Reported are medians. `--clients N` runs that case
- * alone and `--only ours|etcd` one system, for profiles.
+ * `--turns` (5) pairs of `--seconds` (5) each; `--connections` (2) at most for the clients: with more, both systems are slower, and etcd's client
+ * takes a larger share of the processors. Reported are medians. `--clients N` runs that case alone and `--only ours|etcd` one system, for
+ * profiles.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';

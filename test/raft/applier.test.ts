@@ -59,6 +59,9 @@ describe('a session', () => {
     member.store();
     expect([...member.stored.keys()].sort()).toEqual(['c/a', 'r/a/0000000000000002', 'u/k']);
     expect(new Member(member.stored).apply(entry(1, 1, 'x'))).toBe('forgotten');
+    // What is gone from the disk is not removed again.
+    member.apply(entry(1, 3, 'z', 3));
+    expect(member.store()).toEqual(['c/a', 'r/a/0000000000000002', 'r/a/0000000000000003', 'u/k']);
   });
 
   it('is not written for results that came and went between two stores', () => {
