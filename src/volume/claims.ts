@@ -1,6 +1,6 @@
 /**
- * Which blocks were claimed under the present ownership, and a walk that claims the others: it claims in the background what an owner before may still be writing, block after block, until nothing of the kind is left; then a snapshot
- * may be taken. It stops with the admission of I/O and goes on with it, at the next owner as well: a handover passes on what is unclean.
+ * Which blocks were claimed under the present ownership, and a walk that claims the others in the background: what an owner before may still
+ * be writing, block after block, until nothing of the kind is left. Only then a snapshot may be taken. The walk stops with the admission of I/O and goes on with it, at the next owner as well: a handover passes on what is unclean.
  *
  * It is one more client of the volume: a read of no bytes makes the block known, and that claims it first. So the order with the guest's I/O,
  * the drain and the loss of the ownership are the volume's own.
