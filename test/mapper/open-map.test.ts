@@ -127,3 +127,49 @@ function journalBytes(store: SimStore): number {
   for (const log of store.disk.logs.get(VOLUME)?.values() ?? []) for (const file of log.segments.values()) bytes += file.length;
   return bytes;
 }
+
+test('no record comes without the record of its generation, whose append has failed', async () => {
+  const { map, store } = await openMap();
+  store.atOnce = 1;
+  const { store: log } = map;
+  const append = log.appendJournal.bind(log);
+  const full = new ArchipelagoError('no-space', 'planted');
+  // Neither the record of the cut nor its header reaches the store; only the journal is left to tell.
+  let failures = 1;
+  log.appendJournal = (segment, position, bytes, waiter) => {
+    if (bytes.byteLength === 0 || failures-- <= 0) return append(segment, position, bytes, waiter);
+    queueMicrotask(() => waiter.storeDone(full));
+    return false;
+  };
+  log.writeHeader = () => Promise.reject(full);
+  const cut = await map.cut(7 as Generation);
+  await cut.durable.catch((error: unknown) => expect(error).toBe(full));
+  await map.recordChange({ kind: 'plain', index: 3, generation: 7 as Generation });
+  const { map: next } = await openMap(store.disk, 2);
+  expect(next.isLive(7 as Generation)).toBe(true);
+  expect(next.isUnclean(7 as Generation)).toBe(true);
+  expect(next.isUnclean(next.naming)).toBe(false);
+});
+
+test('what has to be claimed is passed on until it was claimed, also by an owner that did not come far', async () => {
+  const unclean = (map: OpenMap) => [1, 2, 3, 4].filter((generation) => map.isUnclean(generation as Generation));
+  const { store: first } = await openMap();
+  // The first is only paused; the second dies as soon as it has the log, or after it has recorded its start.
+  const early = new SimStore(first.disk, 2);
+  early.atOnce = 1;
+  await early.takeOver(VOLUME, 2 as Epoch, false);
+  early.die();
+  const { map: third, store } = await openMap(first.disk, 3);
+  expect(unclean(third)).toEqual([1]);
+  store.die();
+  const { map: fourth, store: last } = await openMap(first.disk, 4);
+  expect(unclean(fourth)).toEqual([1]);
+  last.atOnce = 1;
+  await fourth.recordClaimed();
+  expect(fourth.hasUnclean).toBe(false);
+  last.die();
+  const { map: fifth } = await openMap(first.disk, 5);
+  expect(fifth.hasUnclean).toBe(false);
+  const { map: sixth } = await openMap(first.disk, 6);
+  expect(unclean(sixth)).toEqual([1, 3, 4]);
+});
