@@ -50,9 +50,12 @@ async function chainOfOverlays(directory: string): Promise<Pairs> {
   const name = (depth: number) => join(directory, `depth-${depth}.qcow2`);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', name(0), String(SIZE)]);
   await withQcow2(name(0), (client) => writeAll(client, OFFSETS, SUB_BLOCK_BYTES));
-  for (let depth = 1; depth <= PEER_DEPTH; depth++)
-    await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', name(depth - 1), '-F', 'qcow2', name(depth)]);
-  return withQcow2(name(1), (flat) => withQcow2(name(PEER_DEPTH), (deep) => pairs(flat, deep)));
+  const overlay = (image: string, backing: string) => run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', backing, '-F', 'qcow2', image]);
+  for (let depth = 1; depth <= PEER_DEPTH; depth++) await overlay(name(depth), name(depth - 1));
+  // Beside the chain: what a qemu-nbd may write to, no other opens.
+  const beside = join(directory, 'beside.qcow2');
+  await overlay(beside, name(0));
+  return withQcow2(beside, (flat) => withQcow2(name(PEER_DEPTH), (deep) => pairs(flat, deep)));
 }
 
 interface Pairs {
