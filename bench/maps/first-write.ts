@@ -1,5 +1,5 @@
 /** The first write of 4 KiB to each of 256 blocks that a clone shares: how much reaches the store, and how long it takes. */
-import { readdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { volumePath } from '../../src/gateway/http/client.ts';
 import type { BenchResult } from '../main.ts';
@@ -7,21 +7,13 @@ import { figure, note } from '../support/figures.ts';
 import { BLOCK_BYTES, DATA, SUB_BLOCK_BYTES, timed, withNbd, writeAll } from '../support/nbd.ts';
 import { type BenchCluster, median, run } from '../support/processes.ts';
 import { withQcow2 } from '../support/qcow2.ts';
+import { roomOf } from '../support/room.ts';
 
 const BLOCKS = 256;
 const TURNS = 5;
 const SIZE = BLOCKS * BLOCK_BYTES;
 /** Within the second sub-block of each block, which the origin has written whole. */
 const OFFSETS = Array.from({ length: BLOCKS }, (_, index) => index * BLOCK_BYTES + SUB_BLOCK_BYTES);
-
-/** What files take on the disk. */
-function roomOf(directory: string): number {
-  let bytes = 0;
-  for (const entry of readdirSync(directory, { withFileTypes: true, recursive: true })) {
-    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).blocks * 512;
-  }
-  return bytes;
-}
 
 export async function measureFirstWrites(directory: string, cluster: BenchCluster): Promise<BenchResult[]> {
   const admin = cluster.admin(0);

@@ -2,7 +2,7 @@
  * What an owner does to a whole volume: snapshot, handover, release, resize, remove. One at a time for each volume. Each proposes a command
  * that names its epoch, and stays stopped for what depends on it until the outcome has been applied here.
  */
-import { ArchipelagoError, type Epoch } from '../base/index.ts';
+import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
 import type { VolumeContext } from './context.ts';
 import type { ServedVolume } from './served-volume.ts';
@@ -146,16 +146,16 @@ export function removeVolume(context: VolumeContext, volume: Volume, otherClient
       if (error instanceof ArchipelagoError && (error.code === 'corrupt' || error.code === 'not-found')) return null;
       throw error;
     });
-    const record = await (served === null ? propose(volume.record.epoch) : removeServed(volume, served, propose));
-    await context.blockStore.removeLog(id);
+    const record = await (served === null ? propose(volume.record.epoch) : volume.whileStopped(served, () => propose(served.epoch)));
+    // It is gone once the registry says so. A fold under way may take long to end, and what is left here if this process dies, collection removes.
+    removeLogLater(context, id, served).catch((error: unknown) => {
+      context.log.warn({ error: String(error), volume: id }, 'the log of a removed volume could not be removed; the next collection tries again');
+    });
     return record;
   });
 }
 
-function removeServed(volume: Volume, served: ServedVolume, propose: (epoch: Epoch) => Promise<VolumeRecord>): Promise<VolumeRecord> {
-  return volume.whileStopped(served, async () => {
-    const record = await propose(served.epoch);
-    await mapOf(served).drain();
-    return record;
-  });
+async function removeLogLater(context: VolumeContext, id: VolumeId, served: ServedVolume | null): Promise<void> {
+  if (served !== null) await mapOf(served).drain();
+  await context.blockStore.removeLog(id);
 }
