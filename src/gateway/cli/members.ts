@@ -77,7 +77,7 @@ function addJoining(cluster: Command, session: Session, handlers: CliHandlers): 
 function removalText({ node, voters, learners }: MembersView): string {
   const left = learners.length === 0 ? '' : `; learners: ${learners.join(', ')}`;
   const members = [...voters, ...learners];
-  if (members.includes(node)) return `Removed ${node}. It leaves the voters as soon as enough of the others are up.`;
+  if (members.includes(node)) return `Removed ${node}. The others go on without it as soon as enough of them are up.`;
   return `Removed ${node}. Voters: ${voters.join(', ')}${left}.\nIts daemon stops by itself, and its directory can be deleted then.`;
 }
 

@@ -335,7 +335,7 @@ class ControlProcess {
     if (method === 'reaches') return this.links.isConnected((parameters as { node: string }).node);
     if (method === 'removeNode') {
       const { node, force } = parameters as { node: string; force: boolean };
-      return this.members.remove(node, { force });
+      return this.members.removeForItself(node, force);
     }
     if (method === 'collectNow') return this.collecting.collectNow();
     if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);

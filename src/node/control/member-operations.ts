@@ -38,22 +38,29 @@ export class MemberOperations {
 
   /** Resolves when the registry has it, and Raft's configuration too if that is soon. */
   async remove(name: string, { force }: { force: boolean }): Promise<MembersView> {
-    const { self, raft, links, clock } = this.options;
-    await raft.readBarrier({ timeoutMs: BARRIER_TIMEOUT_MS });
-    this.checkMember(name);
-    if (links.memberNames().length === 1) {
-      throw new ArchipelagoError('conflict', `node ${name} is the last one`, { hint: '`archipelago down` stops it' });
-    }
-    // A node that leaves does not hear that it has left: somebody else sees it through.
-    if (name === self) return this.byAnother(name, force);
-    if (await this.answers(name)) await this.removeLiving(name);
-    else await this.removeSilent(name, force);
-    const { membership } = this.options;
+    // A node that leaves may not hear that it has left: somebody else sees it through.
+    if (name === this.options.self) return this.byAnother(name, force);
+    await this.removeOther(name, force);
+    const { membership, clock } = this.options;
     const deadlineMs = clock.nowMs() + SETTLE_TIMEOUT_MS;
     while (!membership.hasLeft(name) && clock.nowMs() < deadlineMs) await this.pause();
     // So that whoever asks this node next does not see it any more.
     membership.refreshLinks();
     return this.view(name);
+  }
+
+  /** For the node itself, which asks over its link: that is cut as soon as Raft does without it, so it is answered before. */
+  async removeForItself(name: string, force: boolean): Promise<MembersView> {
+    await this.removeOther(name, force);
+    return this.view(name);
+  }
+
+  private async removeOther(name: string, force: boolean): Promise<void> {
+    const { raft } = this.options;
+    await raft.readBarrier({ timeoutMs: BARRIER_TIMEOUT_MS });
+    this.checkMember(name);
+    if (await this.answers(name)) await this.removeLiving(name);
+    else await this.removeSilent(name, force);
   }
 
   private checkMember(name: string): void {
@@ -65,15 +72,24 @@ export class MemberOperations {
     if (!links.memberNames().includes(name)) throw new ArchipelagoError('not-found', `there is no node '${name}'`, { hint });
   }
 
-  private byAnother(name: string, force: boolean): Promise<MembersView> {
-    const { raft, links, self } = this.options;
+  private async byAnother(name: string, force: boolean): Promise<MembersView> {
+    const { raft, registry, links, self } = this.options;
+    if (links.memberNames().length === 1) {
+      throw new ArchipelagoError('conflict', `node ${name} is the last one`, { hint: '`archipelago down` stops it' });
+    }
     const others = links.memberNames().filter((each) => each !== self && links.isConnected(each));
     const { leader } = raft.status();
     const other = others.find((each) => each === leader) ?? others[0];
     if (other === undefined) {
       throw new ArchipelagoError('unavailable', `no other node is up that could go on without ${name}`, { hint: 'start another one first' });
     }
-    return links.call<MembersView>(other, 'removeNode', { node: name, force }, DRAIN_TIMEOUT_MS + SETTLE_TIMEOUT_MS);
+    try {
+      return await links.call<MembersView>(other, 'removeNode', { node: name, force }, DRAIN_TIMEOUT_MS + SETTLE_TIMEOUT_MS);
+    } catch (error) {
+      // The link may have been quicker to go than the answer.
+      if (registry.removedNodes().some((removed) => removed.name === name)) return this.view(name);
+      throw error;
+    }
   }
 
   private async removeLiving(name: string): Promise<void> {
