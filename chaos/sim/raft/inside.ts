@@ -36,12 +36,12 @@ export function campaignNow(node: RaftNode): void {
 }
 
 /** Tells of each frame, before it goes to the transport, what is in it: a message of the core, or a part of a snapshot. */
-export function onTransmit(node: RaftNode, tell: (kind: string, message: Message | null) => void): void {
+export function onTransmit(node: RaftNode, tell: (to: string, kind: string, message: Message | null) => void): void {
   const fields = node as unknown as { transmit(to: string, body: FrameBody): void };
   const transmit = fields.transmit.bind(node);
   fields.transmit = (to, body) => {
-    if ('raft' in body) tell(body.raft.type, body.raft);
-    else tell('chunk' in body ? 'chunk' : 'chunkReply', null);
+    if ('raft' in body) tell(to, body.raft.type, body.raft);
+    else tell(to, 'chunk' in body ? 'chunk' : 'chunkReply', null);
     transmit(to, body);
   };
 }

@@ -4,8 +4,8 @@
  */
 import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
 import type { WriteKind } from './disk.ts';
-import { campaignNow } from './inside.ts';
 import type { Nemesis } from './nemesis.ts';
+import { lateSnapshot, lateVotes, rivals } from './plots.ts';
 
 export type Move = (nemesis: Nemesis) => void;
 
@@ -231,40 +231,6 @@ const ambush: Move = (nemesis) => {
   nemesis.trap({ on: 'leads', kind: null, spring }, 8_000);
 };
 
-/**
- * All start anew and two campaign at the same moment. The others hear the second one late, lose the first one while it is being elected,
- * and crash: whoever forgets its vote then gives another.
- */
-const rivals: Move = (nemesis) => {
-  const { world, random } = nemesis;
-  if (world.initialVoters.length === 1) return;
-  nemesis.counts.rivalries++;
-  world.network.heal();
-  for (const id of world.initialVoters) nemesis.crash(id, random.unit() * 10);
-  const [one = '', other = '', ...rest] = nemesis.shuffled().filter((id) => world.initialVoters.includes(id));
-  const readyMs = 30 + 2 * world.setting.diskMs;
-  nemesis.later(readyMs, () => {
-    for (const id of [one, other]) {
-      const node = world.member(id)?.node;
-      if (node !== undefined) campaignNow(node);
-    }
-  });
-  const lateMs = (world.setting.diskMs + world.setting.networkMs) * (2 + 4 * random.unit()) + random.unit() * 40;
-  const delayVotes = (id: string) => {
-    if (id !== other) return false;
-    for (const third of rest) world.network.slowLink(other, third, lateMs);
-    return true;
-  };
-  nemesis.trap({ on: 'sent', kind: 'vote', spring: delayVotes }, 2_000);
-  const loseOne = (id: string) => {
-    if (!rest.includes(id)) return false;
-    for (const third of [other, ...rest]) world.network.cutLink(one, third);
-    nemesis.later(0, () => nemesis.crash(id, random.unit() * 10));
-    return true;
-  };
-  for (const _ of rest) nemesis.trap({ on: 'sent', kind: 'voteReply', spring: loseOne }, 2_000);
-};
-
 const transfer: Move = (nemesis) => {
   const leader = nemesis.leader();
   if (leader === null) return;
@@ -339,6 +305,8 @@ const ANYTHING: readonly Move[] = [
   troubleMessages,
   ambush,
   rivals,
+  lateVotes,
+  lateSnapshot,
   transfer,
   changeMembers,
   changeAndLose,
@@ -349,6 +317,7 @@ const THEMES: readonly (readonly (readonly [Move, number])[])[] = [
   // Elections of every sort.
   [
     [rivals, 4],
+    [lateVotes, 3],
     [crashVoters, 1],
     [crashLeader, 1],
     [isolateLeader, 1],
@@ -378,8 +347,14 @@ const THEMES: readonly (readonly (readonly [Move, number])[])[] = [
     [isolateLeader, 2],
     [isolateSomeone, 2],
     [lag, 2],
+    [lateSnapshot, 2],
     [troubleMessages, 3],
     [heal, 4],
+  ],
+  // Snapshots that come late.
+  [
+    [lateSnapshot, 3],
+    [heal, 1],
   ],
   // Far members.
   [

@@ -22,6 +22,8 @@ const NO_COUNTS = {
   badNetworks: 0,
   troubledMessages: 0,
   rivalries: 0,
+  lateVotes: 0,
+  lateSnapshots: 0,
   ambushes: 0,
   transfers: 0,
   membershipChanges: 0,
@@ -34,8 +36,8 @@ interface Trap {
   readonly on: 'sent' | 'leads' | 'writes' | 'written';
   /** Of the frame or the write; null for any. */
   readonly kind: string | null;
-  /** True if this was it. */
-  spring(id: string): boolean;
+  /** True if this was it. `to` is who the frame is for. */
+  spring(id: string, to: string): boolean;
 }
 
 /** Traps that wait; more are not set. */
@@ -81,8 +83,8 @@ export class Nemesis implements Watch {
     }
   }
 
-  sent(id: string, kind: string): void {
-    this.springTraps('sent', id, kind);
+  sent(id: string, to: string, kind: string): void {
+    this.springTraps('sent', id, kind, to);
   }
 
   leads(id: string): void {
@@ -176,9 +178,9 @@ export class Nemesis implements Watch {
     this.springTraps(through ? 'written' : 'writes', id, kind);
   }
 
-  private springTraps(on: Trap['on'], id: string, kind: string | null): void {
+  private springTraps(on: Trap['on'], id: string, kind: string | null, to = ''): void {
     if (this.traps.length === 0) return;
-    const sprung = this.traps.filter((trap) => trap.on === on && (trap.kind === null || trap.kind === kind) && trap.spring(id));
+    const sprung = this.traps.filter((trap) => trap.on === on && (trap.kind === null || trap.kind === kind) && trap.spring(id, to));
     if (sprung.length > 0) this.traps = this.traps.filter((trap) => !sprung.includes(trap));
   }
 }

@@ -54,7 +54,7 @@ const NOTHING_SEEN: Seen = { state: null, role: 'follower', term: 0, committed: 
 /** What the nemesis may wait for. */
 export interface Watch {
   /** A member hands a frame of a kind to the network. */
-  sent(id: string, kind: string): void;
+  sent(id: string, to: string, kind: string): void;
   /** A member has begun to lead. */
   leads(id: string): void;
 }
@@ -259,11 +259,11 @@ export class World implements Surroundings {
     place.member = { node, registers: registers.machine, waiting: new Set() };
     place.observed = observed;
     place.ledTerm = 0;
-    onTransmit(node, (kind, message) => {
+    onTransmit(node, (to, kind, message) => {
       if (!alive()) return;
       place.sending = kind;
       if (message !== null) this.check((checker) => checker.sent?.(observed, message));
-      this.watch?.sent(id, kind);
+      this.watch?.sent(id, to, kind);
     });
     this.bug?.plant({ id, node, disk, inside: inside(node) });
   }

@@ -1,0 +1,101 @@
+/** Moves of several steps, each a situation in which a member must remember something, or must not believe something. */
+import { campaignNow } from './inside.ts';
+import type { Move } from './moves.ts';
+import type { Nemesis } from './nemesis.ts';
+
+/**
+ * All start anew and two campaign at the same moment. The others hear the second one late, lose the first one while it is being elected,
+ * and crash: whoever forgets its vote then gives another.
+ */
+export const rivals: Move = (nemesis) => {
+  const { world, random } = nemesis;
+  if (world.initialVoters.length === 1) return;
+  nemesis.counts.rivalries++;
+  world.network.heal();
+  for (const id of world.initialVoters) nemesis.crash(id, random.unit() * 10);
+  const [one = '', other = '', ...rest] = nemesis.shuffled().filter((id) => world.initialVoters.includes(id));
+  const readyMs = 30 + 2 * world.setting.diskMs;
+  nemesis.later(readyMs, () => campaign(nemesis, [one, other]));
+  const lateMs = (world.setting.diskMs + world.setting.networkMs) * (2 + 4 * random.unit()) + random.unit() * 40;
+  const delayVotes = (id: string) => {
+    if (id !== other) return false;
+    for (const third of rest) world.network.slowLink(other, third, lateMs);
+    return true;
+  };
+  nemesis.trap({ on: 'sent', kind: 'vote', spring: delayVotes }, 2_000);
+  const loseOne = (id: string) => {
+    if (!rest.includes(id)) return false;
+    for (const third of [other, ...rest]) world.network.cutLink(one, third);
+    nemesis.later(0, () => nemesis.crash(id, random.unit() * 10));
+    return true;
+  };
+  for (const _ of rest) nemesis.trap({ on: 'sent', kind: 'voteReply', spring: loseOne }, 2_000);
+};
+
+/**
+ * All start anew, and one campaigns; the answers are late. By the time they come it campaigns again, against another one that gets the votes
+ * of this second time.
+ */
+export const lateVotes: Move = (nemesis) => {
+  const { world, random } = nemesis;
+  const { network, setting, initialVoters } = world;
+  if (initialVoters.length < 3) return;
+  nemesis.counts.lateVotes++;
+  network.heal();
+  for (const id of initialVoters) nemesis.crash(id, random.unit() * 10);
+  const [late = '', other = '', ...rest] = nemesis.shuffled().filter((id) => initialVoters.includes(id));
+  const stepMs = setting.diskMs + setting.networkMs;
+  const secondMs = 4 * stepMs + random.unit() * 60;
+  const delayMs = secondMs + stepMs * (2 + 5 * random.unit());
+  const isLate = (id: string) => id === late;
+  const second = (id: string) => {
+    if (!isLate(id)) return false;
+    network.cutLink(other, late);
+    return true;
+  };
+  const first = (id: string) => {
+    if (!isLate(id)) return false;
+    for (const each of [other, ...rest]) network.slowLink(each, late, delayMs);
+    nemesis.later(secondMs, () => {
+      network.slowLink(other, late, 0);
+      for (const each of rest) network.slowLink(late, each, stepMs * 4);
+      nemesis.trap({ on: 'sent', kind: 'vote', spring: second }, 1_000);
+      campaign(nemesis, [late, other]);
+    });
+    return true;
+  };
+  nemesis.trap({ on: 'sent', kind: 'vote', spring: first }, 1_000);
+  nemesis.later(30 + 2 * setting.diskMs, () => campaign(nemesis, [late]));
+};
+
+/** Who sends a snapshot dies, and the snapshot arrives late, while a new leader brings the receiver forward over slow links. */
+export const lateSnapshot: Move = (nemesis) => {
+  const { world, random } = nemesis;
+  const { network } = world;
+  // Someone has to be behind first.
+  const behind = nemesis.pick();
+  nemesis.counts.lateSnapshots++;
+  nemesis.cutBetween([behind], nemesis.others(behind));
+  nemesis.later(300 + random.unit() * 1_500, () => network.heal());
+  const spring = (id: string, to: string) => {
+    network.troubles.set('chunk', { does: 'delay', chance: 1, delayMs: 2_500 });
+    nemesis.later(1_000, () => network.troubles.delete('chunk'));
+    nemesis.later(random.unit() * 30, () => {
+      nemesis.crash(id, 500 + random.unit() * 2_000);
+      const slowMs = random.unit() * 500;
+      for (const each of nemesis.others(to)) {
+        network.slowLink(each, to, slowMs);
+        network.slowLink(to, each, slowMs);
+      }
+    });
+    return true;
+  };
+  nemesis.trap({ on: 'sent', kind: 'chunk', spring }, 5_000);
+};
+
+function campaign({ world }: Nemesis, ids: readonly string[]): void {
+  for (const id of ids) {
+    const node = world.member(id)?.node;
+    if (node !== undefined) campaignNow(node);
+  }
+}
