@@ -110,7 +110,8 @@ export function handleHeartbeatReply(state: CoreState, leadership: Leadership, m
   }
   // Nothing acknowledged since the last reply: an append may be lost. One that leaves a gap is rejected, and then probing starts.
   if (progress.state === 'replicate' && progress.match < state.log.lastIndex && progress.match === progress.matchAtHeartbeat) {
-    sendAppend(state, progress, message.from);
+    // Or its answer is: so this asks for one, even if it brings nothing.
+    sendAppend(state, progress, message.from, true);
   }
   progress.matchAtHeartbeat = progress.match;
   state.flushNeeded = true;
@@ -147,7 +148,7 @@ function hasNewsFor(state: CoreState, progress: Progress): boolean {
 }
 
 /** False if a snapshot is needed instead. */
-function sendAppend(state: CoreState, progress: Progress, to: NodeId): boolean {
+function sendAppend(state: CoreState, progress: Progress, to: NodeId, asks = false): boolean {
   const { log } = state;
   const previousIndex = (progress.next - 1) as LogIndex;
   const previousTerm = log.termAt(previousIndex);
@@ -156,10 +157,11 @@ function sendAppend(state: CoreState, progress: Progress, to: NodeId): boolean {
     return false;
   }
   const entries = log.slice(previousIndex, log.lastIndex, state.options.maxAppendBytes);
-  const quiet = entries.length === 0 && progress.state === 'replicate';
+  const isNotice = entries.length === 0 && progress.state === 'replicate';
+  const quiet = isNotice && !asks;
   state.send(to, { type: 'append', previousIndex, previousTerm, entries, commit: log.committed, quiet });
   progress.toldCommit = log.committed;
-  if (!quiet) progress.sent((previousIndex + entries.length) as LogIndex, entries.reduce(addBytes, 0));
+  if (!isNotice) progress.sent((previousIndex + entries.length) as LogIndex, entries.reduce(addBytes, 0));
   return true;
 }
 
