@@ -1,8 +1,10 @@
 /** Runs the worlds of a series of seeds, here or in several threads, until one fails or no seed is left. */
 import { Worker } from 'node:worker_threads';
-import { type Outcome, runWorld } from './raft/outcome.ts';
+import { type Outcome, runWorld, type Scenario } from './scenario.ts';
 
 export interface Series {
+  /** They take turns: which one a seed runs depends on the seed alone. */
+  readonly scenarios: readonly Scenario[];
   readonly first: number;
   readonly count: number;
   readonly bug: string | null;
@@ -11,12 +13,21 @@ export interface Series {
   readonly goesOn: () => boolean;
 }
 
+interface Draw {
+  readonly scenario: Scenario;
+  readonly seed: number;
+}
+
 /** Tells of each world that was run; with several threads not in the order of the seeds. */
 export async function runSeries(series: Series, tell: (outcome: Outcome) => void): Promise<void> {
-  const { first, count, bug, threads, goesOn } = series;
+  const { scenarios, first, count, bug, threads, goesOn } = series;
   let next = first;
   let failed = false;
-  const draw = () => (failed || next >= first + count || !goesOn() ? null : next++);
+  const draw = (): Draw | null => {
+    if (failed || next >= first + count || !goesOn()) return null;
+    const seed = next++;
+    return { scenario: scenarios[seed % scenarios.length] as Scenario, seed };
+  };
   const note = (outcome: Outcome) => {
     // What other threads find after a failure is of no interest.
     if (failed) return;
@@ -27,15 +38,15 @@ export async function runSeries(series: Series, tell: (outcome: Outcome) => void
     await Promise.all(Array.from({ length: threads }, () => inThread(bug, draw, note)));
     return;
   }
-  for (let seed = draw(); seed !== null; seed = draw()) note(await runWorld(seed, bug));
+  for (let world = draw(); world !== null; world = draw()) note(await runWorld(world.scenario, world.seed, bug));
 }
 
-function inThread(bug: string | null, draw: () => number | null, note: (outcome: Outcome) => void): Promise<void> {
+function inThread(bug: string | null, draw: () => Draw | null, note: (outcome: Outcome) => void): Promise<void> {
   const worker = new Worker(new URL('worker.ts', import.meta.url), { workerData: { bug } });
   return new Promise((resolve, reject) => {
     const feed = () => {
-      const seed = draw();
-      if (seed !== null) worker.postMessage(seed);
+      const world = draw();
+      if (world !== null) worker.postMessage({ scenario: world.scenario.name, seed: world.seed });
       else worker.terminate().then(() => resolve(), reject);
     };
     worker.on('message', (outcome: Outcome) => {

@@ -1,5 +1,6 @@
 /** All faults are over: everyone must agree soon, and each voter's proposal and read must be answered. */
 import type { RaftNode } from '../../../src/raft/index.ts';
+import { Stuck } from '../scenario.ts';
 import { encodeWrite } from './registers.ts';
 import type { Member, World } from './world.ts';
 
@@ -7,11 +8,6 @@ const CONVERGENCE_MS = 30_000;
 /** Those of the last proposals, which no client has used. */
 const LAST_OPERATIONS = 1_000_000;
 const LAST_REGISTER = 100;
-
-/** A world that did not come to rest after all faults had ended. */
-export class Stuck extends Error {
-  override readonly name = 'Stuck';
-}
 
 /** Throws `Stuck`, or what goes wrong on the way. */
 export async function converge(world: World): Promise<void> {
