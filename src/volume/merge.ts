@@ -8,7 +8,7 @@
  * the block to itself; in between the guest goes on, and what it makes its own is not copied any more, or overwrites what was. The copies of
  * several blocks are made durable together, and only then recorded: a plain entry never outlives the power without its data.
  */
-import { assert } from '../base/index.ts';
+import { AssertionFailure, assert } from '../base/index.ts';
 import { storeCall } from '../blocker/index.ts';
 import { END, LAYERED, MISSING, type OpenMap, type PagedTree, SUB_BLOCKS } from '../mapper/index.ts';
 import type { Block } from './block.ts';
@@ -76,8 +76,9 @@ export class Merger {
       this.again = false;
       try {
         await this.walk();
-      } catch {
+      } catch (error) {
         // A page that cannot be read, or a failed sync: the guest's own I/O is told of it, and the next walk tries again.
+        if (error instanceof AssertionFailure) throw error;
         this.again = true;
       }
     }
@@ -88,7 +89,10 @@ export class Merger {
     const copies: Copy[] = [];
     for (let index = await this.nextLayered(0); index !== END && this.volume.admits; index = await this.nextLayered(index + 1)) {
       // One that cannot be read, or finds no room, does not keep the others; whoever uses it is told, and the next walk tries again.
-      const copy = await this.copy(index).catch(() => null);
+      const copy = await this.copy(index).catch((error: unknown) => {
+        if (error instanceof AssertionFailure) throw error;
+        return null;
+      });
       if (copy !== null) copies.push(copy);
       if (copies.length === BATCH) await this.record(copies.splice(0));
     }
