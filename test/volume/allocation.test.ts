@@ -152,10 +152,15 @@ test('zeros store nothing, and give back what was there', async () => {
   expect(await used()).toBe(53 + 2);
   expect((await read(clone, SUB - 101, 2)).join()).toBe('1,0');
   expect((await read(clone, 41 * SUB - 101, 2)).join()).toBe('0,1');
+  // Over some that are its own and some that are not.
+  await write(clone, 50 * SUB, 512, 7);
+  await zero(clone, 49 * SUB, 3 * SUB);
+  expect((await read(clone, 49 * SUB, 3 * SUB)).every((byte) => byte === 0)).toBe(true);
+  await write(clone, 49 * SUB, 3 * SUB);
   // Zeros over what is its own already, and data that is zeros over what is not.
   await zero(clone, 0, SUB);
   await submit(clone, IO_WRITE, 41 * SUB, new Uint8Array(SUB));
-  expect(await used()).toBe(53 + 1);
+  expect(await used()).toBe(53 + 3 + 1);
   expect(await dataOf(clone)).toBe('40 42-64');
   expect(await dataOf(volume)).toBe('0-2 3 14-64');
 });
