@@ -1,11 +1,12 @@
 /**
  * Volumes over a simulated disk, without a network: random I/O, flushes, folds, snapshots, clones, handovers, faults, deaths and power
- * failures, each read compared with the twin. One seed is one history.
+ * failures, while collectors remove what nothing refers to; each read compared with the twin. One seed is one history.
  */
 
 import type { ArchipelagoError } from '../../src/base/index.ts';
 import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
-import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS } from '../../src/mapper/index.ts';
+import type { CollectionOptions } from '../../src/mapper/collection/collector.ts';
+import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS, type VolumeRecord } from '../../src/mapper/index.ts';
 import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import type { MergePace } from '../../src/volume/merge.ts';
@@ -13,6 +14,8 @@ import { ServedVolume } from '../../src/volume/served-volume.ts';
 import { ManualClock } from '../raft/support/manual-clock.ts';
 import { SimDisk, SimStore } from './sim-store.ts';
 import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
+import { expectNothingDead, WorldCollector } from './world-collector.ts';
+import { WorldRegistry } from './world-registry.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
@@ -33,6 +36,7 @@ const STEP_MS = 0.5;
 export interface Hooks {
   readonly map?: (map: OpenMap) => void;
   readonly served?: (served: ServedVolume) => void;
+  readonly collection?: (options: CollectionOptions) => CollectionOptions;
 }
 
 export interface WorldOptions {
@@ -45,6 +49,7 @@ export interface WorldOptions {
   /** The same, for an owner that is only paused: what it has under way lands later. */
   readonly failovers?: number;
   readonly handOvers?: number;
+  readonly collections?: number;
 }
 
 class WorldIo extends VolumeIo {
@@ -64,7 +69,6 @@ class Disk {
   readonly id: VolumeId;
   readonly initialRoot: PageRef | null;
   readonly twin: Twin;
-  epoch = 0;
   map: OpenMap | null = null;
   served: ServedVolume | null = null;
   inFlight = 0;
@@ -78,6 +82,7 @@ class Disk {
 }
 
 interface Snapshot {
+  readonly id: VolumeId;
   readonly root: PageRef | null;
   /** Null until it was read for the first time. */
   values: Map<number, number> | null;
@@ -117,9 +122,11 @@ export class World {
   private cache = new PageCache();
   private volumes: Disk[] = [];
   private snapshots: Snapshot[] = [];
-  private generation = 0;
+  private readonly registry = new WorldRegistry();
+  private collectors: WorldCollector[] = [];
+  /** Objects and pages that collectors have removed. */
+  collected = 0;
   private nextWrite = 1;
-  private nextVolume = 1;
   private life = 0;
   private failure: unknown = null;
   private readonly everServed: ServedVolume[] = [];
@@ -143,7 +150,7 @@ export class World {
   }
 
   async run(): Promise<void> {
-    this.addVolume(null, new Twin());
+    this.addVolume(this.registry.create(SIZE_BYTES, BLOCK_BYTES), new Twin());
     for (let step = 0; step < this.options.steps; step++) {
       await this.oneStep();
       if (this.failure) throw this.failure;
@@ -151,6 +158,8 @@ export class World {
     this.calm();
     await this.die(true);
     await this.openAll();
+    for (const snapshot of this.snapshots) await this.checkSnapshot(snapshot);
+    await this.collectAll();
     for (const snapshot of this.snapshots) await this.checkSnapshot(snapshot);
   }
 
@@ -173,6 +182,7 @@ export class World {
     const unread = this.snapshots.find(({ values }) => values === null);
     if (unread && prng.chance(0.1)) await this.checkSnapshot(unread);
     if (prng.chance(0.01)) this.cloneOne();
+    this.stepCollectors();
     if (prng.chance(0.03)) this.disk.writeBack(prng);
     if (prng.chance(0.05)) this.cache.evict(0);
     if (prng.chance(0.02)) this.changeWeather();
@@ -336,9 +346,12 @@ export class World {
     await served.claimAll().catch((error: unknown) => this.expected(error, life));
     if (life !== this.life || volume.served !== served || volume.maintained || map.hasUnclean) return;
     volume.maintained = true;
+    let reserved: Generation | null = null;
     try {
-      const generation = ++this.generation as Generation;
       await map.prepareCut();
+      if (life !== this.life) return;
+      reserved = this.registry.reserve(volume.id);
+      const generation = reserved;
       await served.stopAdmitting();
       const possible = volume.twin.possibleNow(usedSectors());
       const cut = await map.cut(generation).finally(() => {
@@ -348,10 +361,11 @@ export class World {
       await cut.durable;
       if (life !== this.life) return;
       this.snapshotsTaken++;
-      const snapshot = { root: cut.root, values: null, possible };
-      this.snapshots.push(snapshot);
-      if (this.snapshots.length > MAX_SNAPSHOTS) this.snapshots.splice(this.prng.below(MAX_SNAPSHOTS), 1);
+      const id = this.registry.snapshot(volume.id, generation, cut.root);
+      this.snapshots.push({ id, root: cut.root, values: null, possible });
+      if (this.snapshots.length > MAX_SNAPSHOTS) this.dropSnapshot(this.prng.below(MAX_SNAPSHOTS));
     } catch (error) {
+      if (life === this.life && reserved !== null) this.registry.cancel(volume.id, reserved);
       this.expected(error, life);
     } finally {
       if (life === this.life) volume.maintained = false;
@@ -376,13 +390,17 @@ export class World {
       if (life !== this.life) return;
       volume.served = null;
       volume.map = null;
-      const takeover = await this.store.takeOver(volume.id, ++volume.epoch as Epoch, true);
+      const epoch = this.registry.handOver(volume.id);
+      const takeover = await this.store.takeOver(volume.id, epoch, true);
       takeover.store.adoptUnsynced(unsynced);
       if (life !== this.life) return;
-      await this.serve(volume, takeover, naming);
+      await this.serve(volume, epoch, takeover, naming);
     } catch (error) {
       this.expected(error, life);
-      if (life === this.life && volume.served) volume.served.resumeAdmitting();
+      if (life !== this.life) return;
+      if (volume.served) volume.served.resumeAdmitting();
+      // Handed over, and the new owner could not open it: it is as good as dead.
+      else this.registry.void(volume.id);
     } finally {
       if (life === this.life) volume.maintained = false;
     }
@@ -391,21 +409,79 @@ export class World {
   private cloneOne(): void {
     const known = this.snapshots.filter(({ values }) => values !== null);
     if (known.length === 0 || this.volumes.length >= MAX_VOLUMES || this.volumes.some(({ maintained }) => maintained)) return;
-    const { root, values } = this.pick(known);
-    this.addVolume(root, Twin.of(values as Map<number, number>));
+    const { id, values } = this.pick(known);
+    this.addVolume(this.registry.clone(id), Twin.of(values as Map<number, number>));
   }
 
-  private addVolume(root: PageRef | null, twin: Twin): void {
-    this.volumes.push(new Disk(this.nextVolume++ as VolumeId, root, twin));
+  private addVolume({ id, root }: VolumeRecord, twin: Twin): void {
+    this.volumes.push(new Disk(id, root, twin));
+  }
+
+  private dropSnapshot(place: number): void {
+    const [gone] = this.snapshots.splice(place, 1);
+    if (gone) this.registry.remove(gone.id);
+  }
+
+  // ---- collection ----
+
+  private stepCollectors(): void {
+    const { prng } = this;
+    if (this.collectors.length < 2 && prng.chance(this.options.collections ?? 0.02)) this.startCollector();
+    // Now and then one is paused for long.
+    for (const { store } of this.collectors) if (prng.chance(0.6)) for (let i = prng.below(12); i > 0; i--) store.step();
+    this.endCollectors();
+  }
+
+  private startCollector(): WorldCollector {
+    const collector = new WorldCollector(this.disk, this.registry, this.prng.next32(), this.options.hooks?.collection);
+    this.collectors.push(collector);
+    return collector;
+  }
+
+  private endCollectors(): void {
+    for (const { outcome, freed } of this.collectors) {
+      if (outcome === null) continue;
+      if (outcome.error) throw outcome.error;
+      this.collected += freed;
+    }
+    this.collectors = this.collectors.filter(({ outcome }) => outcome === null);
+  }
+
+  /** After everybody has left, two cycles free all that is dead. */
+  private async collectAll(): Promise<void> {
+    for (const volume of this.volumes) await this.pump(this.release(volume));
+    for (let cycle = 0; cycle < 2; cycle++) {
+      this.startCollector();
+      while (this.collectors.length > 0) {
+        for (const { store } of this.collectors) store.step();
+        await tick();
+        this.endCollectors();
+      }
+    }
+    await expectNothingDead(this.disk, this.registry);
+  }
+
+  /** As `releaseVolume` does it. */
+  private async release(volume: Disk): Promise<void> {
+    const { served, map } = volume;
+    if (!served || !map) return;
+    await served.stopAdmitting();
+    await map.fold();
+    await map.drain();
+    served.forgetBlocks();
+    await map.close();
+    this.registry.release(volume.id);
+    volume.served = null;
+    volume.map = null;
   }
 
   private async serve(
     volume: Disk,
+    epoch: Epoch,
     takeover: Awaited<ReturnType<SimStore['takeOver']>>,
     naming: Parameters<typeof OpenMap.open>[0]['naming'],
   ): Promise<void> {
     const { id, initialRoot } = volume;
-    const epoch = volume.epoch as Epoch;
     const bootId = `boot ${this.disk.boot}`;
     const { store: blockStore, cache, life } = this;
     const map = await OpenMap.open({ blockStore, takeover, volume: id, epoch, initialRoot, naming, bootId, cache, log: silentLog });
@@ -433,6 +509,8 @@ export class World {
   private async die(power: boolean): Promise<void> {
     this.store.die();
     if (power) for (const { store } of this.stale.splice(0)) store.die();
+    // Collectors run on another host, unless the power fails there too.
+    if (power) for (const { store } of this.collectors.splice(0)) store.die();
     this.mergeWaits = [];
     if (power) this.powerFailures++;
     else this.deaths++;
@@ -442,6 +520,7 @@ export class World {
     if (this.volumes.length > 2 && this.prng.chance(0.5)) {
       const gone = this.volumes.splice(this.prng.below(this.volumes.length), 1)[0] as Disk;
       this.died.delete(gone);
+      this.registry.remove(gone.id);
     }
     await tick();
   }
@@ -477,6 +556,7 @@ export class World {
       volume.inFlight = 0;
       volume.maintained = false;
       if (power) this.powerFailed.add(volume);
+      this.registry.void(volume.id);
     }
   }
 
@@ -490,8 +570,9 @@ export class World {
       if (volume.served !== null || volume.maintained) continue;
       await this.pump(
         (async () => {
-          const takeover = await this.store.takeOver(volume.id, ++volume.epoch as Epoch, false);
-          await this.serve(volume, takeover, { generation: ++this.generation as Generation });
+          const { epoch, generation } = this.registry.acquire(volume.id);
+          const takeover = await this.store.takeOver(volume.id, epoch, false);
+          await this.serve(volume, epoch, takeover, { generation });
         })(),
       );
       if (this.died.delete(volume)) await this.readAll(volume);

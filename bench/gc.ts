@@ -1,0 +1,108 @@
+/**
+ * Collection by itself, on the file store: how fast it lists and removes beside `rm -rf`, and how its memory grows with the objects.
+ *
+ * Half of the objects are in use, in a map of their own; the other half is dead. Memory is what lives in the heap and its buffers at most, looked at
+ * every few thousand names. What `volume rm` and guests see of it is in `maps --case remove`. Argument: `--objects N` (default 200000),
+ * which is compared with a tenth of it.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { type Epoch, type Generation, silentLog, type VolumeId } from '../src/base/index.ts';
+import { objectPath } from '../src/blocker/file/layout.ts';
+import { type BlockStore, openFileStore } from '../src/blocker/index.ts';
+import { Collection, OpenMap, PageCache, type VolumeRecord } from '../src/mapper/index.ts';
+import { systemClock } from '../src/node/clock.ts';
+import type { BenchResult } from './main.ts';
+import { figure } from './support/figures.ts';
+import { inDirectory } from './support/processes.ts';
+
+const LIVE = 1 as Generation;
+const DEAD = 2 as Generation;
+const VOLUME = 1 as VolumeId;
+const LOOK_EVERY = 4096;
+/** At most this much more memory for ten times the objects. */
+const GROWTH_BYTES = 8 << 20;
+
+setFlagsFromString('--expose-gc');
+const collectHeap = runInNewContext('gc') as () => void;
+
+export async function run(args: readonly string[]): Promise<BenchResult[]> {
+  const { values } = parseArgs({ args: [...args], options: { objects: { type: 'string', default: '200000' } } });
+  const objects = Number(values.objects);
+  const few = await inDirectory((directory) => measure(directory, objects / 10));
+  const many = await inDirectory((directory) => measure(directory, objects));
+  return [
+    figure(`list and remove, ${objects} objects`, many.objectsPerSecond, many.peerPerSecond, 'objects/s', null),
+    figure(`memory for ${objects / 10} objects`, few.peakBytes, null, 'bytes', null),
+    figure(`memory for ${objects} objects, more than that`, many.peakBytes - few.peakBytes, null, 'bytes', { of: 'ours', limit: GROWTH_BYTES }),
+  ];
+}
+
+async function measure(directory: string, objects: number) {
+  const path = join(directory, 'store');
+  const store = await openFileStore({ directory: path, clusterId: '0'.repeat(32), clock: systemClock });
+  for (const generation of [LIVE, DEAD]) {
+    mkdirSync(dirname(objectPath(path, generation, 0)), { recursive: true });
+    for (let index = 0; index < objects / 2; index++) writeFileSync(objectPath(path, generation, index), 'x');
+  }
+  await mapObjects(store, objects / 2);
+  cpSync(dirname(objectPath(path, DEAD, 0)), join(directory, 'peer'), { recursive: true });
+  const peerBegan = performance.now();
+  execFileSync('rm', ['-rf', join(directory, 'peer')]);
+  const peerSeconds = (performance.now() - peerBegan) / 1000;
+
+  const record = { id: VOLUME, name: 'volume', kind: 'volume', root: null, owner: null, epoch: 1, openGenerations: [], reservation: null };
+  const begun = { cycle: 1, nextGeneration: 3 as Generation, nextVolumeId: 2 as VolumeId };
+  collectHeap();
+  const before = liveBytes();
+  let peakBytes = 0;
+  let looked = LOOK_EVERY;
+  const watched: BlockStore = Object.create(store);
+  watched.remove = (kind, names) => {
+    if (collection.progress.listed >= looked) {
+      looked += LOOK_EVERY;
+      collectHeap();
+      peakBytes = Math.max(peakBytes, liveBytes() - before);
+    }
+    return store.remove(kind, names);
+  };
+  const collection = new Collection(begun, {
+    store: watched,
+    records: async () => [record as unknown as VolumeRecord],
+    takeOver: () => Promise.reject(new Error('it is not needed')),
+    clock: systemClock,
+    maxOperationsPerSecond: 1_000_000,
+    memoryBytes: 64 << 20,
+  });
+  const began = performance.now();
+  await collection.run();
+  const seconds = (performance.now() - began) / 1000;
+  if (collection.progress.freedObjects < objects / 2) throw new Error(`only ${collection.progress.freedObjects} were freed`);
+  await store.close();
+  return { objectsPerSecond: objects / 2 / seconds, peerPerSecond: objects / 2 / peerSeconds, peakBytes };
+}
+
+/** Makes a map of the live objects, durable and folded. */
+async function mapObjects(store: BlockStore, count: number): Promise<void> {
+  const takeover = await store.takeOver(VOLUME, 1 as Epoch, true);
+  const naming = { generation: LIVE };
+  const options = { blockStore: store, takeover, volume: VOLUME, epoch: 1 as Epoch, initialRoot: null, naming, bootId: 'bench' };
+  const map = await OpenMap.open({ ...options, cache: new PageCache(), log: silentLog });
+  for (let first = 0; first < count; first += 1000) {
+    const changes = Array.from({ length: Math.min(1000, count - first) }, (_, place) =>
+      map.recordChange({ kind: 'plain', index: first + place, generation: LIVE }),
+    );
+    await Promise.all(changes);
+  }
+  await map.fold();
+  await map.close();
+}
+
+function liveBytes(): number {
+  const { heapUsed, arrayBuffers, external } = process.memoryUsage();
+  return heapUsed + arrayBuffers + external;
+}
