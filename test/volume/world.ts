@@ -392,8 +392,8 @@ export class World {
       volume.map = null;
       const epoch = this.registry.handOver(volume.id);
       const takeover = await this.store.takeOver(volume.id, epoch, true);
-      takeover.store.adoptUnsynced(unsynced);
       if (life !== this.life) return;
+      takeover.store.adoptUnsynced(unsynced);
       await this.serve(volume, epoch, takeover, naming);
     } catch (error) {
       this.expected(error, life);
