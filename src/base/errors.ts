@@ -15,7 +15,7 @@ const CODES = {
   'in-use': { exit: 4, http: 409 },
   /** The volume belongs to another owner, or to the same one under a newer epoch. */
   'stale-epoch': { exit: 4, http: 409 },
-  /** A write to a snapshot. */
+  /** A write to a snapshot, or to a volume that another node has for itself. */
   'read-only': { exit: 4, http: 409 },
   /** A refusal that a flag overrides, as shrinking without `--shrink`. */
   conflict: { exit: 4, http: 409 },

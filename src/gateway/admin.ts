@@ -32,6 +32,18 @@ export interface MigrationView {
   pauseMs: number;
 }
 
+/** Who has a volume open. */
+export interface LockView {
+  name: string;
+  /** `shared`: `nodes` have it open. `exclusive`: only `holder` changes it. `locked`: nor does any other node become its owner. Null: it is not open. */
+  mode: 'shared' | 'exclusive' | 'locked' | null;
+  /** Null unless exclusive or locked. */
+  holder: string | null;
+  nodes: string[];
+  /** Nodes whose lock was broken: they change nothing until they open the volume again. */
+  fenced: string[];
+}
+
 export interface NodeView {
   name: string;
   peerId: string;
@@ -142,6 +154,12 @@ export interface AdminService {
   removeVolume(name: string): Promise<VolumeView>;
   /** `node` null: the node that answers. */
   volumeUri(name: string, node: string | null): Promise<{ uri: string }>;
+  /** Exclusive use by the node that answers, or, with `shared`, no longer exclusive. */
+  openVolume(name: string, request: { shared: boolean }): Promise<LockView>;
+  closeVolume(name: string): Promise<LockView>;
+  lockVolume(name: string): Promise<LockView>;
+  /** `force` breaks another node's lock, and that node can change the volume no longer. */
+  unlockVolume(name: string, request: { force: boolean }): Promise<LockView>;
   migrateVolume(name: string, request: { to: string }): Promise<MigrationView>;
   checkVolume(name: string): Promise<CheckView>;
   /** `cursor` null begins, and fixes the moment at which a volume is looked at; else it is what the answer before had as `next`. */

@@ -5,6 +5,7 @@ export type {
   CollectionView,
   DiffView,
   InvitationView,
+  LockView,
   MembersView,
   MigrationView,
   NodeView,

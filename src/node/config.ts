@@ -7,6 +7,10 @@ import { ArchipelagoError } from '../base/index.ts';
 
 /** Renewals of a lease that fit into it: two may be lost before it ends. */
 const RENEWALS_A_LEASE = 3;
+const DEFAULT_RENEWALS = 4;
+/** Two clocks that differ by more than a fiftieth are broken; by default a lease allows for a twentieth. */
+const MIN_DRIFT_PART = 1 / 50;
+const DEFAULT_DRIFT_PART = 1 / 20;
 /** An election must outlast this many heartbeats, or the loss of one deposes a leader. */
 const HEARTBEATS_AN_ELECTION = 3;
 
@@ -52,9 +56,9 @@ const raftSchema = z.strictObject({
 });
 
 const leaseSchema = z.strictObject({
-  durationMs: milliseconds(500, 120_000).default(3_000).describe('How long a node may serve after the last heartbeat that was answered'),
-  renewMs: milliseconds(50, 40_000).default(500).describe('Between two heartbeats of a node to the leader'),
-  driftMs: milliseconds(10, 60_000).default(300).describe('Allowance for clocks that run at different speeds'),
+  durationMs: milliseconds(500, 120_000).default(2_000).describe('How long a node may serve after the last heartbeat that was answered'),
+  renewMs: milliseconds(50, 40_000).optional().describe('Between two heartbeats of a node to the leader; a quarter of the lease when absent'),
+  driftMs: milliseconds(10, 60_000).optional().describe('Allowance for clocks that run at different speeds; a twentieth of the lease when absent'),
 });
 
 const volumeSchema = z.strictObject({
@@ -115,6 +119,7 @@ export const nodeFileSchema = z.strictObject({
   http: httpSchema.prefault({}),
   raft: raftSchema.prefault({}),
   lease: leaseSchema.prefault({}),
+  ioTimeoutMs: milliseconds(1_000, 86_400_000).default(300_000).describe('How long I/O waits for an owner or a quorum before it fails'),
   volume: volumeSchema.prefault({}),
   gc: gcSchema.prefault({}),
   bootstrap: membersSchema.optional().describe('The first members; read only while `raft/` is empty'),
@@ -131,11 +136,12 @@ export interface HostPort {
 }
 
 /** The file with all paths absolute, addresses taken apart and relations checked. */
-export interface NodeConfig extends Omit<NodeFile, 'nbd' | 'http' | 'bootstrap' | 'join'> {
+export interface NodeConfig extends Omit<NodeFile, 'nbd' | 'http' | 'bootstrap' | 'join' | 'lease'> {
   /** The file that this was read from. */
   file: string;
   identityFile: string;
   raftDirectory: string;
+  lease: { durationMs: number; renewMs: number; driftMs: number };
   nbd: { socket: string; listen: HostPort | null; insecure: boolean };
   http: { socket: string; listen: HostPort | null; tokenFile: string | null };
   bootstrap: NodeFile['bootstrap'] | null;
@@ -189,8 +195,17 @@ function resolved(given: NodeFile, file: string): NodeConfig {
       listen: hostPort(given.http.listen),
       tokenFile: given.http.tokenFile === undefined ? null : absolute(given.http.tokenFile),
     },
+    lease: derivedLease(given.lease),
     bootstrap: given.bootstrap ?? null,
     join: given.join ?? null,
+  };
+}
+
+function derivedLease({ durationMs, renewMs, driftMs }: NodeFile['lease']): NodeConfig['lease'] {
+  return {
+    durationMs,
+    renewMs: renewMs ?? Math.round(durationMs / DEFAULT_RENEWALS),
+    driftMs: driftMs ?? Math.round(durationMs * DEFAULT_DRIFT_PART),
   };
 }
 
@@ -210,8 +225,10 @@ function relationProblem({ raft, lease, nbd, http, bootstrap, join, name, listen
   if (raft.electionTimeoutMs < HEARTBEATS_AN_ELECTION * raft.heartbeatMs) {
     return `'raft.electionTimeoutMs' must be at least ${HEARTBEATS_AN_ELECTION} times 'raft.heartbeatMs'`;
   }
-  if (lease.durationMs < RENEWALS_A_LEASE * lease.renewMs) return `'lease.durationMs' must be at least ${RENEWALS_A_LEASE} times 'lease.renewMs'`;
-  if (lease.driftMs >= lease.durationMs) return "'lease.driftMs' must be less than 'lease.durationMs'";
+  const { durationMs, renewMs, driftMs } = derivedLease(lease);
+  if (durationMs < RENEWALS_A_LEASE * renewMs) return `'lease.durationMs' must be at least ${RENEWALS_A_LEASE} times 'lease.renewMs'`;
+  if (driftMs >= durationMs) return "'lease.driftMs' must be less than 'lease.durationMs'";
+  if (driftMs < durationMs * MIN_DRIFT_PART) return `'lease.driftMs' must be at least a ${1 / MIN_DRIFT_PART}th of 'lease.durationMs'`;
   if (nbd.listen !== undefined && !nbd.insecure) return "'nbd.listen' needs TLS, which is not there yet, or 'nbd.insecure = true'";
   if (http.listen !== undefined && http.tokenFile === undefined) return "'http.listen' needs 'http.tokenFile'";
   if (bootstrap !== undefined && join !== undefined) return "'bootstrap' is for the first members and 'join' for later ones: a node has one of them";

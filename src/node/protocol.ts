@@ -35,9 +35,15 @@ export type RegistryNotice =
   | { readonly node: NodeRecord }
   | { readonly removedNode: string };
 
-/** A monotonic time in ms until which this node's lease holds; null: for as long as this node's processes live. */
+/** Until when, on the host's monotonic clock in ms, this node's lease holds for what is owned under the liveness epoch. */
 export interface LeaseNotice {
-  readonly deadlineMs: number | null;
+  readonly livenessEpoch: LivenessEpoch;
+  readonly deadlineMs: number;
+}
+
+/** The node has a new liveness epoch, and owns nothing. Comes after the notices of what it has lost. */
+export interface LivenessNotice {
+  readonly livenessEpoch: LivenessEpoch;
 }
 
 /** How a cycle of collection has ended: with an error, it was cut short, and what it freed counts all the same. */

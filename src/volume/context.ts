@@ -30,7 +30,8 @@ export interface VolumeContext {
   readonly registry: RegistryPort;
   readonly blockStore: BlockStore;
   readonly pageCache: PageCache;
-  readonly lease: Lease;
+  /** Of the present liveness epoch: what is acquired now is answered for as long as this one holds. */
+  readonly lease: () => Lease;
   readonly bootId: string;
   readonly clock: Clock;
   readonly log: Log;

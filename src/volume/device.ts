@@ -14,6 +14,11 @@ export const IO_ZERO = 3;
 
 export type IoKind = typeof IO_READ | typeof IO_WRITE | typeof IO_FLUSH | typeof IO_ZERO;
 
+/** Whether an I/O of this kind changes the volume. */
+export function changes(kind: IoKind): boolean {
+  return kind === IO_WRITE || kind === IO_ZERO;
+}
+
 const NO_DATA = new Uint8Array(0);
 
 /**

@@ -12,6 +12,6 @@ export {
   VolumeIo,
 } from './device.ts';
 export type { DiffPage, DiffRequest } from './diff.ts';
-export { Lease } from './lease.ts';
+export { NodeLease } from './lease.ts';
 export { ClockedMergePace } from './merge-pace.ts';
 export { type VolumeStats, Volumes } from './volumes.ts';

@@ -1,22 +1,24 @@
 /** Until when this process may answer for the volumes it owns. The control process moves the deadline; lateness only shortens service. */
-import type { Clock } from '../base/index.ts';
+import type { Clock, LivenessEpoch, Timer } from '../base/index.ts';
 
 export class Lease {
   private deadlineMs = 0;
   private readonly clock: Clock;
-  private waiting: (() => void)[] = [];
+  private readonly holdMs: number;
+  private waiting: ((extended: boolean) => void)[] = [];
+  private timer: Timer | null = null;
 
-  constructor(clock: Clock) {
+  /** `holdMs`: how long whoever needs the lease waits for its extension. */
+  constructor(clock: Clock, holdMs = Number.POSITIVE_INFINITY) {
     this.clock = clock;
+    this.holdMs = holdMs;
   }
 
-  /** Extends the lease; an older deadline than the present one changes nothing. Infinity: nobody can take over from this process. */
+  /** Extends the lease; an older deadline than the present one changes nothing. */
   extend(deadlineMs: number): void {
     if (deadlineMs <= this.deadlineMs) return;
     this.deadlineMs = deadlineMs;
-    const waiting = this.waiting;
-    this.waiting = [];
-    for (const callback of waiting) callback();
+    this.tellWaiting(true);
   }
 
   /** Asked after the store has answered and before a client hears of it. */
@@ -24,8 +26,46 @@ export class Lease {
     return this.deadlineMs === Number.POSITIVE_INFINITY || this.clock.nowMs() < this.deadlineMs;
   }
 
-  /** Calls back once, at the next extension. */
-  whenExtended(callback: () => void): void {
+  /** Calls back once: with true at the next extension, with false when that takes too long. */
+  whenExtended(callback: (extended: boolean) => void): void {
     this.waiting.push(callback);
+    if (this.holdMs === Number.POSITIVE_INFINITY) return;
+    this.timer ??= this.clock.setTimer(this.holdMs, () => this.tellWaiting(false));
+  }
+
+  private tellWaiting(extended: boolean): void {
+    this.timer?.cancel();
+    this.timer = null;
+    const { waiting } = this;
+    this.waiting = [];
+    for (const callback of waiting) callback(extended);
+  }
+}
+
+/**
+ * The lease of this node, for one liveness epoch after the other. What is owned keeps the lease of the liveness epoch that it was acquired
+ * under: that one is never extended again once the node has another, so what has expired stays so.
+ */
+export class NodeLease {
+  private readonly clock: Clock;
+  private readonly holdMs: number;
+  private livenessEpoch: LivenessEpoch | null = null;
+  current: Lease;
+
+  constructor(clock: Clock, holdMs: number) {
+    this.clock = clock;
+    this.holdMs = holdMs;
+    this.current = new Lease(clock, holdMs);
+  }
+
+  begin(livenessEpoch: LivenessEpoch): void {
+    if (this.livenessEpoch === livenessEpoch) return;
+    this.livenessEpoch = livenessEpoch;
+    this.current = new Lease(this.clock, this.holdMs);
+  }
+
+  /** A deadline for another liveness epoch than the present one counts for nothing that is owned now. */
+  extend(livenessEpoch: LivenessEpoch, deadlineMs: number): void {
+    if (livenessEpoch === this.livenessEpoch) this.current.extend(deadlineMs);
   }
 }

@@ -65,6 +65,8 @@ export class RemoteVolume {
   private readonly link: Link;
   private readonly request = { session: 0, kind: 0, offset: 0, length: 0, fua: false };
   private readonly idle: RemoteIo[] = [];
+  /** All that were ever made here; those with an I/O are under way, or have been given back. */
+  private readonly every: RemoteIo[] = [];
   private readonly returned: RemoteIo[] = [];
   private readonly waiting = new IoQueue();
   private readonly unsubscribe: (() => void)[];
@@ -136,11 +138,17 @@ export class RemoteVolume {
     request.offset = io.offset;
     request.length = io.length;
     request.fua = io.fua;
-    const remote = this.idle.pop() ?? new RemoteIo(this);
+    const remote = this.idle.pop() ?? this.newIo();
     remote.io = io;
     remote.order = this.nextOrder++;
     this.outstanding++;
     this.link.request(IO, ioCodec.encode(request), io.kind === IO_WRITE ? io.data : null, remote, io.kind === IO_READ ? io.length : 0);
+  }
+
+  private newIo(): RemoteIo {
+    const remote = new RemoteIo(this);
+    this.every.push(remote);
+    return remote;
   }
 
   private sendWaiting(): void {
@@ -155,6 +163,7 @@ export class RemoteVolume {
   /** For a `RemoteIo`: the owner has answered. */
   replied(remote: RemoteIo, status: number, metadata: Uint8Array, payload: Uint8Array): void {
     const { io } = remote;
+    if (this.state === 'ended') return;
     assert(io !== null, 'an answer belongs to an I/O under way');
     if (status === MOVED) {
       this.giveBack(remote);
@@ -178,6 +187,7 @@ export class RemoteVolume {
 
   /** For a `RemoteIo`: the link went down, or the owner could not even look at it. */
   failed(remote: RemoteIo, error: ArchipelagoError): void {
+    if (this.state === 'ended') return;
     if (error.code === 'unavailable') {
       this.giveBack(remote);
       return;
@@ -228,10 +238,23 @@ export class RemoteVolume {
     this.tryEnd();
   }
 
+  /**
+   * The ownership was taken from the owner, who may be paused for long or have lost the way to the others: waits for no answer. What it still does
+   * is fenced off: what is sent again claims its object first, also from a write whose bytes leave this process only after they were used again.
+   */
+  abandon(): void {
+    if (this.state === 'ended') return;
+    for (const end of this.unsubscribe) end();
+    this.finish(this.every.filter((remote) => remote.io !== null));
+  }
+
   private tryEnd(): void {
-    if (this.outstanding > 0) return;
+    if (this.outstanding === 0) this.finish(this.returned);
+  }
+
+  private finish(remotes: RemoteIo[]): void {
     this.state = 'ended';
-    const unanswered = this.returned.sort((a, b) => a.order - b.order).map((remote) => remote.io as VolumeIo);
+    const unanswered = remotes.sort((a, b) => a.order - b.order).map((remote) => remote.io as VolumeIo);
     for (let io = this.waiting.shift(); io !== null; io = this.waiting.shift()) unanswered.push(io);
     this.options.ended(unanswered);
   }

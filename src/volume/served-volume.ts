@@ -12,6 +12,7 @@ import { Block } from './block.ts';
 import { type ClaimOptions, Claims } from './claims.ts';
 import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type VolumeIo } from './device.ts';
 import { changeEntry } from './entry-change.ts';
+import { HeldAnswers } from './held-answers.ts';
 import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
 import type { Lease } from './lease.ts';
 import { type MergePace, Merger } from './merge.ts';
@@ -53,13 +54,15 @@ export class ServedVolume implements SplitOwner {
   private drainWaiters: (() => void)[] = [];
   /** Set when the ownership has ended: takes back what was submitted under it. */
   private takeBack: ((io: VolumeIo) => void) | null = null;
-  /** Done by the store while the lease was over. They are answered when it is extended. */
-  private unanswered: { io: VolumeIo; error: ArchipelagoError | null }[] = [];
+  /** Told when an I/O has failed because the map can serve no more: only a takeover tells what the store holds. */
+  onFailed: (() => void) | null = null;
+  private readonly held: HeldAnswers | null;
 
   constructor(options: ServedVolumeOptions) {
     this.blockStore = options.blockStore;
     this.pages = options.pages;
     this.owned = options.owned;
+    this.held = this.owned && new HeldAnswers(this.owned.lease, this.answer.bind(this), this.end.bind(this));
     this.sizeBytes = options.sizeBytes;
     this.blockSizeBytes = options.blockSizeBytes;
     this.subBlockBytes = options.blockSizeBytes / SUB_BLOCKS;
@@ -109,7 +112,7 @@ export class ServedVolume implements SplitOwner {
   async revoke(takeBack: (io: VolumeIo) => void): Promise<void> {
     this.takeBack = takeBack;
     this.claims?.end();
-    this.answerHeld();
+    this.held?.release();
     await this.stopAdmitting();
   }
 
@@ -382,12 +385,13 @@ export class ServedVolume implements SplitOwner {
 
   /** The last step before a client hears anything: after the store has answered, the lease must still hold. */
   private answer(io: VolumeIo, error: ArchipelagoError | null): void {
-    if (this.owned && !this.takeBack && !this.owned.lease.valid) {
-      if (this.unanswered.length === 0) this.owned.lease.whenExtended(() => this.answerHeld());
-      this.unanswered.push({ io, error });
-      return;
-    }
+    if (this.held !== null && !this.takeBack && !this.owned?.lease.valid) this.held.hold(io, error);
+    else this.end(io, error);
+  }
+
+  private end(io: VolumeIo, error: ArchipelagoError | null): void {
     this.inFlight--;
+    if (error !== null && this.owned?.map.failed) this.onFailed?.();
     if (this.takeBack) {
       // What was found here does not hold for whoever serves it next.
       io.hole = false;
@@ -444,12 +448,6 @@ export class ServedVolume implements SplitOwner {
       this.tellDrained();
     }
     return true;
-  }
-
-  private answerHeld(): void {
-    const held = this.unanswered;
-    this.unanswered = [];
-    for (const { io, error } of held) this.answer(io, error);
   }
 
   /** As `Device.extents`. Rejects with `stale-epoch` while nothing is admitted, and when the ownership ends meanwhile. */

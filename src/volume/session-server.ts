@@ -5,7 +5,7 @@
 import { ArchipelagoError, assert, type Epoch, type Log, type VolumeId } from '../base/index.ts';
 import type { Handler, Link, Responder } from '../net/index.ts';
 import type { HandOverState } from './context.ts';
-import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
+import { changes, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
 import type { ServedVolume } from './served-volume.ts';
 import type { Volume } from './volume.ts';
 import {
@@ -235,10 +235,16 @@ export class SessionServer implements Handler {
     io.offset = message.offset;
     io.length = message.length;
     io.fua = message.fua;
-    if (io.offset + io.length > served.sizeBytes) {
+    const refusal =
+      io.offset + io.length > served.sizeBytes
+        ? new ArchipelagoError('invalid-argument', 'past the end of the volume')
+        : session.volume.restricted && changes(io.kind)
+          ? session.volume.changeRefusal(link.name)
+          : null;
+    if (refusal !== null) {
       io.session = null;
       this.idle.push(io);
-      responder.reply(FAILED, errorCodec.encode({ code: 'invalid-argument', message: 'past the end of the volume', hint: '' }));
+      responder.reply(FAILED, errorCodec.encode({ code: refusal.code, message: refusal.message, hint: refusal.hint ?? '' }));
       return;
     }
     // Read data is given to the link, so it gets memory of its own; net has made memory for what is to be written.

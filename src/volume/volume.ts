@@ -6,7 +6,8 @@
 import { ArchipelagoError, AssertionFailure, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
 import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
-import type { Extent, VolumeIo } from './device.ts';
+import { changes, type Extent, type VolumeIo } from './device.ts';
+import { changeRefusal, isRestricted } from './holds.ts';
 import { IoQueue } from './io-queue.ts';
 import { RemoteVolume } from './remote-volume.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -23,6 +24,8 @@ export class Volume {
   record: VolumeRecord;
   /** Set when the registry has removed the volume. */
   removed = false;
+  /** There are nodes whose clients may not change it. */
+  restricted: boolean;
   /** Clients attached to this process. */
   clients = 0;
   private readonly context: VolumeContext;
@@ -49,11 +52,19 @@ export class Volume {
   constructor(context: VolumeContext, record: VolumeRecord) {
     this.context = context;
     this.record = record;
+    this.restricted = isRestricted(record);
     this.log = context.log.child({ volume: record.id, name: record.name });
   }
 
-  /** Takes an I/O within bounds. */
+  /** Takes an I/O of a client here, within bounds. */
   submit(io: VolumeIo): void {
+    if (this.restricted && changes(io.kind)) {
+      const refusal = this.changeRefusal(this.context.node);
+      if (refusal !== null) {
+        io.done(refusal);
+        return;
+      }
+    }
     if (this.admitting !== null) this.admitting.submit(io);
     else this.hold(io);
   }
@@ -63,10 +74,19 @@ export class Volume {
     return this.servedVolume;
   }
 
+  /** Why clients of `node` may not change the volume, or null. */
+  changeRefusal(node: string): ArchipelagoError | null {
+    return changeRefusal(this.record, node);
+  }
+
   // ---- events ----
 
   update(record: VolumeRecord): void {
     this.record = record;
+    this.restricted = isRestricted(record);
+    // A session that is still being opened with an owner of before need not be waited for: that one may be dead.
+    if (this.remote !== null && this.remote !== this.admitting && this.remote.epoch !== record.owner?.epoch) this.remote.end();
+    if (this.remote?.epoch === record.epoch && record.owner === null && !record.clean) this.remote.abandon();
     if (this.servedVolume && !this.suspended) this.servedVolume.sizeBytes = record.sizeBytes;
     this.revokeSuspended();
     this.reconcile();
@@ -181,6 +201,10 @@ export class Volume {
     const { owner } = this.record;
     const mine = !this.removed && owner?.node === this.context.node ? owner : null;
     if (this.servedVolume && this.servedVolume.epoch !== mine?.epoch) await this.stopServing();
+    if (mine && this.servedVolume?.owned?.map.failed) {
+      await this.giveUpFailed(this.servedVolume);
+      return;
+    }
     const elsewhere = this.removed || owner === null || mine ? null : owner;
     if (this.remote && (this.remote.epoch !== elsewhere?.epoch || this.clients === 0)) {
       if (this.clients === 0) this.remote.close();
@@ -191,6 +215,13 @@ export class Volume {
     else if (mine) await this.startServing(mine.epoch);
     else if (elsewhere && this.clients > 0) await this.startForwarding(elsewhere.node, elsewhere.epoch);
     else if (owner === null && (this.clients > 0 || this.wanted > 0)) await this.acquire();
+  }
+
+  /** Its store has failed in a way that only a takeover gets over. What has failed was answered so; what comes now is held for the next owner. */
+  private async giveUpFailed(served: ServedVolume): Promise<void> {
+    if (this.admitting === served) this.admitting = null;
+    await this.context.registry.propose<'releaseUnclean'>({ type: 'releaseUnclean', id: this.record.id, epoch: served.epoch });
+    this.changed = true;
   }
 
   private async acquire(): Promise<void> {
@@ -247,7 +278,7 @@ export class Volume {
       throw error;
     });
     const { sizeBytes, blockSizeBytes } = this.record;
-    const owned = { map, epoch, lease: context.lease };
+    const owned = { map, epoch, lease: context.lease() };
     const served = new ServedVolume({
       blockStore: context.blockStore,
       pages: map.pages,
@@ -257,6 +288,7 @@ export class Volume {
       mergePace: context.mergePace,
       claims: { clock: context.clock, log: this.log },
     });
+    served.onFailed = () => this.reconcile();
     await served.stopAdmitting();
     this.handedOver = null;
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
@@ -292,6 +324,10 @@ export class Volume {
   private async startForwarding(node: string, epoch: Epoch): Promise<void> {
     if (this.remote) return;
     let opened = false;
+    let endedEarly = (): void => undefined;
+    const ended = new Promise<never>((_, reject) => {
+      endedEarly = () => reject(new ArchipelagoError('unavailable', `node ${node} is no longer the owner`));
+    });
     const link = this.context.linkTo(node);
     if (!link) throw new ArchipelagoError('unavailable', `node ${node}, the owner, is not known here`);
     const remote: RemoteVolume = new RemoteVolume({
@@ -307,10 +343,11 @@ export class Volume {
         this.takeBack(unanswered);
         // One that did not even open is a failed step, which is tried again after a pause.
         if (opened) this.reconcile();
+        else endedEarly();
       },
     });
     this.remote = remote;
-    await remote.open();
+    await Promise.race([remote.open(), ended]);
     // The link may have gone in the very turn in which the answer came.
     if (this.remote !== remote) throw new ArchipelagoError('unavailable', `the link to node ${node} went down`);
     opened = true;

@@ -56,6 +56,13 @@ export class Volumes implements DeviceDirectory {
     const volume = this.open.get(record.id);
     if (volume) volume.update(record);
     else if (record.owner?.node === this.context.node) this.volumeById(record.id)?.update(record);
+    if (record.revoked && record.owner?.node === this.context.node && !before?.revoked) this.consent(record.id);
+  }
+
+  /** A lock of this node was broken: gives the volume up, so that nobody has to wait for the end of a lease. */
+  private consent(id: VolumeId): void {
+    // What hinders it is no matter: once every lease is over that was granted before, the volume is taken away.
+    this.release(id).catch((error: unknown) => this.context.log.info({ volume: id, error: String(error) }, 'a revoked volume was not given up'));
   }
 
   /** As after a restart: everything that the registry has. */

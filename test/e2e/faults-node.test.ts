@@ -1,14 +1,13 @@
-/** One node of three dies, pauses, or is stopped: the others go on, and what waits for it is held, not failed. */
+/** One node of three dies, pauses, or is stopped: the others go on, with its volumes, and nobody sees an error. */
 import { expect } from 'vitest';
 import { startCluster } from './support/cluster.ts';
 import { stories } from './support/stories.ts';
 import { eventually, sleep } from './support/wait.ts';
 import { Writer } from './support/writer.ts';
 
-const OUTAGE_MS = 4_000;
 const PAUSE_MS = 3_000;
 
-stories('one node killed: the others go on, its volumes wait until it is back, and it catches up', async () => {
+stories('one node killed: the others go on, with its volumes as well, and it catches up', async () => {
   const cluster = await startCluster();
   await cluster.createVolume('dead', '32M', 'n1');
   await cluster.createVolume('alive', '32M', 'n2');
@@ -27,11 +26,8 @@ stories('one node killed: the others go on, its volumes wait until it is back, a
     { name: 'n2', up: true },
     { name: 'n3', up: true },
   ]);
-  const before = dead.acknowledged;
-  await Promise.all([alive.progress(100), sleep(OUTAGE_MS)]);
-  expect(dead.acknowledged, 'the dead node is the owner until it is back').toBe(before);
-  expect((await cluster.info('dead', 'n2')).owner?.node).toBe('n1');
-  expect(dead.errors).toEqual([]);
+  await Promise.all([alive.progress(100), dead.progress(100)]);
+  expect((await cluster.info('dead', 'n2')).owner?.node, 'the writer is there').toBe('n2');
 
   await cluster.up();
   await dead.progress(100);
@@ -40,7 +36,6 @@ stories('one node killed: the others go on, its volumes wait until it is back, a
     expect(writer.errors).toEqual([]);
     expect(writer.disconnects).toBe(0);
   }
-  expect(dead.longestRequestMs).toBeGreaterThan(OUTAGE_MS);
   const lists = await Promise.all(cluster.names.map((node) => cluster.jsonVia(node, 'volume', 'ls')));
   expect(lists[0]).toEqual(lists[1]);
   expect(lists[0]).toEqual(lists[2]);
@@ -89,7 +84,7 @@ stories('a node stopped by SIGTERM with a writer of its own leaves a volume that
   expect(writer.errors).toEqual([]);
 });
 
-stories('a node that is paused for three seconds makes I/O slow, and nothing else', async () => {
+stories('a node that is paused for longer than its lease makes I/O slow, and nothing else', async () => {
   const cluster = await startCluster();
   await cluster.createVolume('disk', '32M', 'n1');
   await cluster.createVolume('other', '32M', 'n2');
@@ -111,7 +106,8 @@ stories('a node that is paused for three seconds makes I/O slow, and nothing els
   await sleep(PAUSE_MS);
   cluster.signal('n3', 'SIGCONT');
   await writer.progress(50);
-  expect([0, 5]).toContain((await migration).status);
+  // The node that it was to go to, or to come from, may have expired meanwhile.
+  expect([0, 4, 5]).toContain((await migration).status);
   await Promise.all([writer.progress(100), other.progress(50)]);
   for (const each of [writer, other]) {
     await each.pause();

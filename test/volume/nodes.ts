@@ -184,7 +184,7 @@ export class SimLink implements Link {
 export class Node {
   readonly name: string;
   readonly store: SimStore;
-  readonly lease: Lease;
+  lease: Lease;
   readonly links = new Map<string, SimLink>();
   readonly volumes: Volumes;
   livenessEpoch = 0 as LivenessEpoch;
@@ -216,7 +216,7 @@ export class Node {
       registry,
       blockStore: this.store,
       pageCache: new PageCache(),
-      lease: this.lease,
+      lease: () => this.lease,
       mergePace: null,
       bootId: 'boot',
       clock: cluster.clock,
@@ -309,6 +309,16 @@ export class Cluster {
   /** What the leader does when a lease has run out, as far as this registry has it. */
   voidOwnerships(name: string): void {
     this.apply({ type: 'startNode', name, peerId: peerId(name), controlAddresses: [], dataAddresses: [], version: '1.0.0' });
+  }
+
+  /** The lease of a node that lives has run out, and it has taken a new liveness epoch since. */
+  expire(name: string): void {
+    const node = this.node(name);
+    const { livenessEpoch } = node;
+    this.apply({ type: 'expireNode', node: name, livenessEpoch, term: 1 });
+    node.livenessEpoch = this.apply({ type: 'reviveNode', node: name, livenessEpoch }).livenessEpoch;
+    node.lease = new Lease(this.clock);
+    node.lease.extend(Number.POSITIVE_INFINITY);
   }
 
   apply<Type extends Command['type']>(command: Extract<Command, { type: Type }>): CommandValues[Type] {

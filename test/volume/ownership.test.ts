@@ -339,3 +339,77 @@ test('a frozen lease answers nothing until it is extended', async () => {
   lease.extend(Number.POSITIVE_INFINITY);
   expect(await cluster.until(io)).toBe(1);
 });
+
+test('an expired owner answers nothing of what its store has done, and its clients go on at the next owner', async () => {
+  await ownedByA();
+  const [a, b] = [await attach('a'), await attach('b')];
+  await cluster.until(write(a, 0, 1));
+  const node = cluster.node('a');
+  Object.assign(node.lease, { deadlineMs: 0 });
+  const [written, seen] = [write(a, 0, 2), read(a, 512)];
+  await cluster.turns(50);
+  cluster.expire('a');
+  await cluster.until(cluster.node('b').volumes.own(volumeId()));
+  await cluster.until(written);
+  expect(await cluster.until(seen)).toBe(0);
+  expect(cluster.record('v').owner?.node).toBe('b');
+  expect(await cluster.until(read(b, 0))).toBe(2);
+  await cluster.until(write(b, 0, 3));
+  expect(await cluster.until(read(a, 0))).toBe(3);
+});
+
+test('only clients of the node that has a volume open exclusively change it, wherever its owner is', async () => {
+  await ownedByA();
+  const [a, b, c] = [await attach('a'), await attach('b'), await attach('c')];
+  const open = (name: string, shared = false) =>
+    cluster.apply({ type: 'open', id: volumeId(), node: name, livenessEpoch: cluster.node(name).livenessEpoch, shared });
+  open('b');
+  await cluster.until(write(b, 0, 1));
+  await expect(cluster.until(write(a, 0, 2))).rejects.toMatchObject({ code: 'read-only', message: expect.stringContaining('node b') });
+  await expect(cluster.until(write(c, 0, 3))).rejects.toMatchObject({ code: 'read-only' });
+  expect(await cluster.until(read(c, 0))).toBe(1);
+  await cluster.until(flush(c));
+  // A node that does not know of it yet is refused by the owner.
+  cluster.node('c').behind = [];
+  open('b', true);
+  open('b');
+  await expect(cluster.until(write(c, 0, 3))).rejects.toMatchObject({ code: 'read-only' });
+  cluster.apply({ type: 'close', id: volumeId(), node: 'b' });
+  await cluster.until(write(a, 0, 2));
+  expect(await cluster.until(read(b, 0))).toBe(2);
+});
+
+test('the holder of a broken lock gives the volume up, and changes it no longer', async () => {
+  await ownedByA();
+  const [a, b] = [await attach('a'), await attach('b')];
+  await cluster.until(write(a, 0, 1));
+  cluster.apply({ type: 'lock', id: volumeId(), node: 'a', livenessEpoch: cluster.node('a').livenessEpoch });
+  await expect(cluster.until(write(b, 0, 2))).rejects.toMatchObject({ code: 'read-only' });
+  cluster.apply({ type: 'revoke', id: volumeId(), holder: 'a' });
+  await cluster.until(write(b, 0, 2));
+  await cluster.turns(100, 1000);
+  expect(cluster.record('v')).toMatchObject({ revoked: false, clean: false, epoch: 2 });
+  await expect(cluster.until(write(a, 0, 3))).rejects.toMatchObject({ code: 'read-only', message: expect.stringContaining('lock was broken') });
+  expect(await cluster.until(read(a, 0))).toBe(2);
+});
+
+test('I/O that an expired owner holds is not waited for', async () => {
+  await ownedByA();
+  const b = await attach('b');
+  await cluster.until(write(b, 0, 1));
+  // Its control process stands still: it learns nothing, and holds what it has done.
+  const a = cluster.node('a');
+  a.behind = [];
+  Object.assign(a.lease, { deadlineMs: 0 });
+  const [first, second] = [write(b, 0, 2), write(b, 4096, 3)];
+  await cluster.turns(50);
+  cluster.expire('a');
+  await cluster.until(Promise.all([first, second]), 2000);
+  expect(cluster.record('v').owner?.node).toBe('b');
+  await cluster.until(write(b, 0, 4));
+  for (const see of a.behind.splice(0)) see();
+  a.behind = null;
+  await cluster.turns(50);
+  expect(await cluster.until(read(b, 0))).toBe(4);
+  expect(await cluster.until(read(b, 4096))).toBe(3);
+});

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { DiffView } from '../admin.ts';
 import { volumePath } from '../http/client.ts';
 import { addLeaf, type Call, type Session } from './leaf.ts';
-import { checkedName } from './volume.ts';
+import { checkedName } from './volume-names.ts';
 
 type DiffExtent = DiffView['extents'][number];
 

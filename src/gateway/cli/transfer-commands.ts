@@ -2,7 +2,8 @@
 import { type Command, Option } from 'commander';
 import { addLeaf, type Session } from './leaf.ts';
 import { formatSize, parseBlockSize, parseSize } from './sizes.ts';
-import { blockSizeOption, checkedName, sizeField } from './volume.ts';
+import { blockSizeOption, sizeField } from './volume.ts';
+import { checkedName } from './volume-names.ts';
 
 export function addTransferCommands(volume: Command, session: Session): void {
   addLeaf<{ format?: 'raw' | 'qcow2'; blockSize?: string; size?: string }>(volume, session, {

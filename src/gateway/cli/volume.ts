@@ -3,17 +3,12 @@ import { type Command, Option } from 'commander';
 import { ArchipelagoError } from '../../base/index.ts';
 import type { CheckView, MigrationView, VolumeView } from '../admin.ts';
 import { volumePath } from '../http/client.ts';
-import { labelKeyProblem, nameProblem } from '../http/names.ts';
+import { labelKeyProblem } from '../http/names.ts';
 import { addLeaf, type Session } from './leaf.ts';
+import { addLockCommands } from './locks.ts';
 import { parseBlockSize, parseSize } from './sizes.ts';
 import { checkReport, migrationLine, volumeLine, volumeSheet, volumeTable } from './views.ts';
-
-export function checkedName(name: string, what = 'name'): string {
-  const problem = nameProblem(name);
-  if (problem === null) return name;
-  const hint = "names have 1 to 255 bytes of UTF-8, without '/' and control characters";
-  throw new ArchipelagoError('invalid-argument', `the ${what} '${name}' ${problem}`, { hint });
-}
+import { checkedName } from './volume-names.ts';
 
 const sizeOption = () => new Option('--size <size>', 'bytes, or a number with K, M, G, T or P (powers of 1024)');
 export const blockSizeOption = () => new Option('--block-size <size>', 'a power of two from 64K to 64M (default: 4M)');
@@ -30,6 +25,7 @@ export function addVolumeCommands(volume: Command, session: Session): void {
   addShowing(volume, session);
   addChanging(volume, session);
   addServing(volume, session);
+  addLockCommands(volume, session);
 }
 
 function addMaking(volume: Command, session: Session): void {

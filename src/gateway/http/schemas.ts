@@ -57,6 +57,8 @@ export const resizeBody = z.strictObject({ size: sizeSchema, shrink: z.boolean()
 export const labelsBody = z
   .record(labelKeySchema, labelValueSchema.nullable())
   .meta({ description: 'labels to set; null removes one; others stay as they are' });
+export const openBody = z.strictObject({ shared: z.boolean().default(false) }).default({ shared: false });
+export const unlockBody = z.strictObject({ force: z.boolean().default(false) }).default({ force: false });
 export const migrateBody = z.strictObject({ to: z.string().min(1) });
 export const importBody = z.strictObject({ name: nameSchema, size: sizeSchema, blockSize: blockSizeSchema.optional() });
 export const drainBody = z.strictObject({ node: z.string().min(1).nullable().default(null) }).default({ node: null });
@@ -77,6 +79,13 @@ export const volumeView = z.object({
 export const volumeList = z.array(volumeView);
 export const importView = volumeView.extend({ uri: z.string() });
 export const uriView = z.object({ uri: z.string() });
+export const lockView = z.object({
+  name: z.string(),
+  mode: z.enum(['shared', 'exclusive', 'locked']).nullable(),
+  holder: z.string().nullable(),
+  nodes: z.array(z.string()),
+  fenced: z.array(z.string()),
+});
 export const migrationView = z.object({ name: z.string(), from: z.string(), to: z.string(), epoch: z.string(), pauseMs: z.number() });
 export const checkView = z.object({ name: z.string(), ok: z.boolean(), blocks: z.number(), pages: z.number(), problems: z.array(z.string()) });
 export const drainView = z.object({ node: z.string(), moved: z.number() });

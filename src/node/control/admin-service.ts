@@ -10,6 +10,7 @@ import type {
   CollectionView,
   DiffView,
   InvitationView,
+  LockView,
   MembersView,
   MigrationView,
   NodeView,
@@ -24,6 +25,7 @@ import type { NodeConfig } from '../config.ts';
 import type { DataRequests } from '../protocol.ts';
 import type { ClusterLinks } from './cluster-links.ts';
 import { type DiffCursor, decodeCursor, encodeCursor } from './diff-cursor.ts';
+import { VolumeHolds } from './holds.ts';
 import type { Invitations } from './invitations.ts';
 import type { MemberOperations } from './member-operations.ts';
 import { collectionView, type GatheredStats, gatherStats, volumeView } from './volume-views.ts';
@@ -68,11 +70,22 @@ export class NodeAdminService implements AdminService {
   private readonly options: AdminServiceOptions;
   private readonly registry: Registry;
   private readonly self: string;
+  private readonly holds: VolumeHolds;
 
   constructor(options: AdminServiceOptions) {
     this.options = options;
     this.registry = options.registry;
     this.self = options.config.name;
+    const { raft, registry, clock, livenessEpoch } = options;
+    this.holds = new VolumeHolds({
+      node: this.self,
+      clock,
+      raft,
+      registry,
+      livenessEpoch,
+      find: (name) => this.find(name),
+      settle: (node, timeoutMs) => this.atNode(node, 'settle', {}, timeoutMs),
+    });
   }
 
   // ---- volumes ----
@@ -177,6 +190,22 @@ export class NodeAdminService implements AdminService {
     }
     const { epoch, pauseMs } = await this.atOwner<{ epoch: number; pauseMs: number }>(name, 'handOver', ({ id }) => ({ id, to }));
     return { name, from, to, epoch: String(epoch), pauseMs };
+  }
+
+  openVolume(name: string, request: { shared: boolean }): Promise<LockView> {
+    return this.holds.open(name, request.shared);
+  }
+
+  closeVolume(name: string): Promise<LockView> {
+    return this.holds.close(name);
+  }
+
+  lockVolume(name: string): Promise<LockView> {
+    return this.holds.lock(name);
+  }
+
+  unlockVolume(name: string, request: { force: boolean }): Promise<LockView> {
+    return this.holds.unlock(name, request.force);
   }
 
   async checkVolume(name: string): Promise<CheckView> {

@@ -21,6 +21,7 @@ import {
   DATA_REQUESTS,
   type DataStarted,
   type LeaseNotice,
+  type LivenessNotice,
   type RegistryNotice,
   type RegistryTable,
   type StartData,
@@ -32,6 +33,7 @@ import { CollectionSchedule } from './collecting.ts';
 import { DataChild } from './data-child.ts';
 import { drain, withTimeout } from './drain.ts';
 import { Invitations } from './invitations.ts';
+import { type Heartbeat, NodeLeases } from './leases.ts';
 import { MemberOperations } from './member-operations.ts';
 import { Membership } from './membership.ts';
 import { proposeUntilKnown } from './proposing.ts';
@@ -41,6 +43,8 @@ const DRAIN_WAIT_MS = 15_000;
 const DRAIN_POLL_MS = 20;
 const DRAIN_POLL_TIMEOUT_MS = 1000;
 
+/** How long it may take to see what is committed. */
+const SETTLE_TIMEOUT_MS = 2000;
 /** How long one step of a clean stop may take. */
 const STOP_STEP_TIMEOUT_MS = 5000;
 
@@ -81,11 +85,14 @@ class ControlProcess {
   private members!: MemberOperations;
   private readonly invitations: Invitations;
   private http!: HttpServer;
+  private leases: NodeLeases | null = null;
   /** Under which this process and its present data process own volumes; null until the registry has given one. */
   private livenessEpoch: LivenessEpoch | null = null;
   private storeStatus: ClusterView['store'] | null = null;
   private drainState: DrainState = 'serving';
   private readonly collecting: CollectionSchedule;
+  /** The liveness epoch that has expired under processes that live, until they have a new one. */
+  private reviving: LivenessEpoch | null = null;
 
   private constructor(config: NodeConfig, log: Log) {
     this.config = config;
@@ -168,13 +175,16 @@ class ControlProcess {
         log.info({ leader, term }, 'leader');
         node.membership?.kick();
         node.collecting.leaderChanged(leader === config.name);
+        node.leases?.leaderChanged();
       },
+      onApplied: (index) => node.leases?.applied(index),
       fatal: (error) => {
         log.error({ error: error.message }, 'stopping: the log of this node cannot be trusted any more');
         process.exit(1);
       },
     });
     node.startMembership();
+    node.leases = node.makeLeases();
     node.registry.onChange((change) => node.registryChanged(change));
     await node.serveHttp();
     // Not awaited: it needs a quorum, and the admin API answers without one.
@@ -222,8 +232,28 @@ class ControlProcess {
     this.http = await startHttpServer({ service, socketPath, tcp, metrics, isReady: () => this.ready, log, version });
   }
 
+  /** Serves, and may answer for what it owns. */
   private get ready(): boolean {
-    return this.child.channel !== null;
+    return this.child.channel !== null && this.leases?.valid === true;
+  }
+
+  private makeLeases(): NodeLeases {
+    const { config, log, raft, registry } = this;
+    const { durationMs, renewMs, driftMs } = config.lease;
+    return new NodeLeases({
+      node: config.name,
+      timing: { leaseMs: durationMs, driftMs },
+      renewMs,
+      clock: systemClock,
+      log,
+      raft,
+      registry,
+      send: (leader, heartbeat) => this.links.call(leader, 'heartbeat', heartbeat, durationMs),
+      askData: async () => {
+        await this.noticesTo?.request('ping', {});
+      },
+      onDeadline: (livenessEpoch, deadlineMs) => this.noticesTo?.notify('lease', { livenessEpoch, deadlineMs } satisfies LeaseNotice),
+    });
   }
 
   /** From the first start of any of the first members on. A later one that finds none has lost its way there, and must not make another. */
@@ -236,6 +266,7 @@ class ControlProcess {
   /** Brings a new data process into use: what its predecessor owned is void as soon as the registry says so. */
   private async activate(channel: Channel): Promise<void> {
     this.livenessEpoch = null;
+    this.leases?.begin(null);
     const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     const { config } = this;
     const started = await channel
@@ -261,7 +292,7 @@ class ControlProcess {
     // One step with the answer above: no change of the registry falls between this table and the notices that follow.
     const active = channel.request('activate', { livenessEpoch, ...this.table() } satisfies Activate);
     this.noticesTo = channel;
-    channel.notify('lease', { deadlineMs: null } satisfies LeaseNotice);
+    this.leases?.begin(livenessEpoch);
     await active;
     this.log.info({ livenessEpoch }, 'ready');
   }
@@ -275,6 +306,7 @@ class ControlProcess {
 
   private registryChanged(change: RegistryChange): void {
     const { noticesTo } = this;
+    this.leases?.registryChanged(change);
     switch (change.kind) {
       case 'volume':
         noticesTo?.notify('registry', { volume: change.volume } satisfies RegistryNotice);
@@ -312,7 +344,15 @@ class ControlProcess {
   /** A start of ours that was proposed twice and committed late voids what the present data process owns: it has to begin anew. */
   private checkOwnRecord(): void {
     const record = this.registry.node(this.config.name);
-    if (this.livenessEpoch === null || !record || record.livenessEpoch === this.livenessEpoch) return;
+    if (this.livenessEpoch === null || !record) return;
+    if (record.livenessEpoch === this.livenessEpoch) {
+      if (!record.alive) void this.revive(this.livenessEpoch);
+      return;
+    }
+    if (this.reviving === this.livenessEpoch) {
+      this.revived(record.livenessEpoch);
+      return;
+    }
     this.log.warn(
       { mine: this.livenessEpoch, registry: record.livenessEpoch },
       'the registry has started this node anew: restarting the data process',
@@ -320,6 +360,34 @@ class ControlProcess {
     this.livenessEpoch = null;
     this.noticesTo = null;
     this.child.restart();
+  }
+
+  /**
+   * This node's lease has ended and so has all that it owned, but its processes live: it was paused, or cut off. It goes on under a new liveness
+   * epoch as soon as the data process answers.
+   */
+  private async revive(livenessEpoch: LivenessEpoch): Promise<void> {
+    if (this.reviving !== null) return;
+    this.reviving = livenessEpoch;
+    this.log.warn({ livenessEpoch }, 'the lease of this node has expired, and its volumes were given to others');
+    this.leases?.begin(null);
+    try {
+      await this.noticesTo?.request('ping', {});
+      await this.raftPropose<'reviveNode'>({ type: 'reviveNode', node: this.config.name, livenessEpoch });
+    } catch (error) {
+      // The data process has died, or was started anew: what follows that gives the node a liveness epoch as well.
+      this.log.info({ error: String(error) }, 'not revived');
+    }
+    if (this.reviving === livenessEpoch) this.reviving = null;
+  }
+
+  /** Called in the very step in which the registry has it: what was lost has been told to the data process, and what comes is new. */
+  private revived(livenessEpoch: LivenessEpoch): void {
+    this.reviving = null;
+    this.livenessEpoch = livenessEpoch;
+    this.noticesTo?.notify('liveness', { livenessEpoch } satisfies LivenessNotice);
+    this.leases?.begin(livenessEpoch);
+    this.log.info({ livenessEpoch }, 'ready again');
   }
 
   private raftPropose<Type extends Command['type']>(command: Extract<Command, { type: Type }>): Promise<CommandValues[Type]> {
@@ -338,8 +406,17 @@ class ControlProcess {
       return this.members.removeForItself(node, force);
     }
     if (method === 'collectNow') return this.collecting.collectNow();
+    if (method === 'settle') return this.settle();
+    if (method === 'heartbeat') return this.leases?.answer(parameters as Heartbeat) ?? null;
     if (!(DATA_REQUESTS as readonly string[]).includes(method)) throw new ArchipelagoError('invalid-argument', `no node serves '${method}'`);
     return this.child.request(method, parameters);
+  }
+
+  /** Resolves when the data process has seen everything that is committed now. */
+  private async settle(): Promise<void> {
+    await this.raft.readBarrier({ timeoutMs: SETTLE_TIMEOUT_MS });
+    // Behind the notices of what was applied: messages arrive in their order.
+    await this.child.request('ping', {});
   }
 
   /** While the whole cluster stops, a node that has nothing to give away any more stays, so that the others keep the quorum that they need. */
@@ -392,7 +469,7 @@ class ControlProcess {
   /** A clean stop: nothing is owned any more when it ends, as far as a quorum allows. */
   async stop(): Promise<void> {
     this.collecting.stop();
-    if (this.ready) {
+    if (this.child.channel !== null) {
       this.drainState = 'draining';
       await this.lastRequest('stopClients', 'clients were cut off');
       await this.drain(true);
@@ -401,6 +478,7 @@ class ControlProcess {
       await this.lastRequest('close', 'the data process is ended as it is');
     }
     this.membership.stop();
+    this.leases?.stop();
     await this.child.stop();
     await this.http.close();
     await this.raft.stop();

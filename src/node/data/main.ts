@@ -7,23 +7,20 @@ import { type BlockStore, checkFileStore, openFileStore, openMemoryStore } from 
 import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type BegunCycle, type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
-import { ClockedMergePace, type DiffRequest, Lease, type RegistryPort, Volumes } from '../../volume/index.ts';
+import { ClockedMergePace, type DiffRequest, NodeLease, type RegistryPort, Volumes } from '../../volume/index.ts';
 import { Channel } from '../channel.ts';
 import { systemClock } from '../clock.ts';
 import type { NodeConfig } from '../config.ts';
 import { dieOnBugs, openLog } from '../log.ts';
-import type { Activate, DataRequests, DataStarted, LeaseNotice, RegistryNotice, RegistryTable, StartData } from '../protocol.ts';
+import type { Activate, DataRequests, DataStarted, LeaseNotice, LivenessNotice, RegistryNotice, RegistryTable, StartData } from '../protocol.ts';
 import { Collecting } from './collecting.ts';
 import { Peers } from './peers.ts';
-
-/** How long I/O is held while nobody can serve it. */
-const IO_TIMEOUT_MS = 5 * 60_000;
 
 /** What runs after the start. */
 interface DataProcess {
   readonly volumes: Volumes;
   readonly peers: Peers;
-  readonly lease: Lease;
+  readonly lease: NodeLease;
   readonly store: BlockStore;
   readonly collecting: Collecting;
   readonly net: NetHost;
@@ -45,7 +42,12 @@ const channel = new Channel(process, {
   activate: (parameters) => activate(parameters as Activate),
   table: (parameters) => adoptTable(parameters as RegistryTable),
   registry: (parameters) => adoptNotice(parameters as RegistryNotice),
-  lease: (parameters) => data().lease.extend((parameters as LeaseNotice).deadlineMs ?? Number.POSITIVE_INFINITY),
+  lease: (parameters) => {
+    const { livenessEpoch, deadlineMs } = parameters as LeaseNotice;
+    data().lease.extend(livenessEpoch, deadlineMs);
+  },
+  liveness: (parameters) => beginLiveness((parameters as LivenessNotice).livenessEpoch),
+  ping: () => null,
   snapshot: (parameters) => {
     const { id, name } = parameters as DataRequests['snapshot'];
     return data().volumes.snapshot(id, name);
@@ -94,7 +96,7 @@ async function start({ config, bootId, storeExists }: StartData): Promise<DataSt
     clock: systemClock,
     log,
   });
-  const lease = new Lease(systemClock);
+  const lease = new NodeLease(systemClock, config.ioTimeoutMs);
   const registry: RegistryPort = { propose: (command: Command) => channel.request('propose', command) };
   const mergeRate = config.volume.mergeBytesPerSecond;
   const peers = new Peers(config.name, net, (link: Link) => volumes.watchLink(link));
@@ -104,13 +106,13 @@ async function start({ config, bootId, storeExists }: StartData): Promise<DataSt
     registry,
     blockStore: store,
     pageCache: new PageCache(),
-    lease,
+    lease: () => lease.current,
     mergePace: mergeRate > 0 ? new ClockedMergePace(systemClock, mergeRate) : null,
     bootId,
     clock: systemClock,
     log,
     linkTo: (node) => peers.link(node),
-    ioTimeoutMs: IO_TIMEOUT_MS,
+    ioTimeoutMs: config.ioTimeoutMs,
   });
   net.handle('bulk', volumes.sessions);
   const barrier = () => channel.request<void>('barrier', {});
@@ -129,12 +131,17 @@ async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise
 
 async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {
   const process = data();
-  process.livenessEpoch = livenessEpoch;
+  beginLiveness(livenessEpoch);
   adoptTable(table);
   const { config, volumes, log } = process;
   const options = { directory: volumes, log, metrics: noMetrics, clock: systemClock, mode: 0o660 };
   process.servers.push(await NbdServer.listen({ path: config.nbd.socket }, options));
   if (config.nbd.listen) process.servers.push(await NbdServer.listen(config.nbd.listen, options));
+}
+
+function beginLiveness(livenessEpoch: LivenessEpoch): void {
+  data().livenessEpoch = livenessEpoch;
+  data().lease.begin(livenessEpoch);
 }
 
 function adoptTable({ volumes, nodes }: RegistryTable): void {

@@ -102,6 +102,22 @@ export function memoryAdmin(nodes: readonly string[] = ['n1', 'n2', 'n3']): Memo
       if (!nodes.includes(to)) throw new ArchipelagoError('not-found', `there is no node '${to}'`);
       return { name, from: nodes[0]!, to, epoch: '7', pauseMs: 3.25 };
     },
+    async openVolume(name, { shared }) {
+      find(name);
+      return { name, mode: shared ? 'shared' : 'exclusive', holder: shared ? null : nodes[0]!, nodes: [nodes[0]!], fenced: [] };
+    },
+    async closeVolume(name) {
+      find(name);
+      return { name, mode: null, holder: null, nodes: [], fenced: [] };
+    },
+    async lockVolume(name) {
+      find(name);
+      return { name, mode: 'locked', holder: nodes[0]!, nodes: [nodes[0]!], fenced: [] };
+    },
+    async unlockVolume(name, { force }) {
+      find(name);
+      return { name, mode: null, holder: null, nodes: [], fenced: force ? [nodes[0]!] : [] };
+    },
     async checkVolume(name) {
       find(name);
       return { name, ok: admin.checkProblems.length === 0, blocks: 12, pages: 3, problems: admin.checkProblems };

@@ -172,7 +172,7 @@ describe('probes, metrics and the OpenAPI document', () => {
     const operations = Object.entries<object>(json.paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
-    expect(operations).toHaveLength(22);
+    expect(operations).toHaveLength(26);
     expect(operations).toContain('POST /v1/imports/{name}/finish');
     const create = json.paths['/v1/volumes'].post;
     expect(create.requestBody.required).toBe(true);

@@ -127,7 +127,7 @@ const TYPES: [Command['type'], number][] = [
   ['remove', 5],
   ['invite', 5],
   ['redeem', 14],
-  ['removeNode', 1],
+  ['removeNode', 3],
   ['expireNode', 3],
   ['reviveNode', 10],
   ['releaseUnclean', 8],
