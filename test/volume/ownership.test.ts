@@ -346,8 +346,11 @@ test('an expired owner answers nothing of what its store has done, and its clien
   await cluster.until(write(a, 0, 1));
   const node = cluster.node('a');
   Object.assign(node.lease, { deadlineMs: 0 });
+  let answers = 0;
   const [written, seen] = [write(a, 0, 2), read(a, 512)];
+  for (const io of [written, seen]) void io.then(() => answers++);
   await cluster.turns(50);
+  expect(answers).toBe(0);
   cluster.expire('a');
   await cluster.until(cluster.node('b').volumes.own(volumeId()));
   await cluster.until(written);
@@ -370,8 +373,8 @@ test('only clients of the node that has a volume open exclusively change it, whe
   expect(await cluster.until(read(c, 0))).toBe(1);
   await cluster.until(flush(c));
   // A node that does not know of it yet is refused by the owner.
-  cluster.node('c').behind = [];
   open('b', true);
+  cluster.node('c').behind = [];
   open('b');
   await expect(cluster.until(write(c, 0, 3))).rejects.toMatchObject({ code: 'read-only' });
   cluster.apply({ type: 'close', id: volumeId(), node: 'b' });
