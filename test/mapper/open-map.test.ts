@@ -1,9 +1,10 @@
 /** What random histories of volumes reach rarely: a fold under records that never end, a drain that finds work which has just begun. */
 import { expect, test } from 'vitest';
+import { SimDisk } from '../../chaos/sim/volume/disk.ts';
+import { SimStore } from '../../chaos/sim/volume/store.ts';
 import { ArchipelagoError, type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { storeCall } from '../../src/blocker/index.ts';
 import { OpenMap, PageCache } from '../../src/mapper/index.ts';
-import { SimDisk, SimStore } from '../volume/sim-store.ts';
 
 const VOLUME = 1 as VolumeId;
 const GENERATION = 1 as Generation;

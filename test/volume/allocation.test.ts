@@ -1,12 +1,12 @@
 /** Where a volume says that it has data: exact to sub-blocks of 64 KiB, whatever became of a block. */
 import { expect, test } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
 import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { type BlockStore, openMemoryStore } from '../../src/blocker/index.ts';
 import { OpenMap, PageCache, PagedTree, type PageRef } from '../../src/mapper/index.ts';
 import { type Extent, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
 
 const KIB = 1024;
 const BLOCK = 4096 * KIB;

@@ -1,5 +1,6 @@
 /** The merge of layered blocks, step by step: what it copies, when, and in which order with syncs, records, cuts and guests. */
 import { expect, test } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
 import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { openMemoryStore } from '../../src/blocker/index.ts';
 import { LAYERED, OpenMap, PageCache, type PageRef } from '../../src/mapper/index.ts';
@@ -7,7 +8,6 @@ import { IO_READ, IO_WRITE, type IoKind, VolumeIo } from '../../src/volume/devic
 import { Lease } from '../../src/volume/lease.ts';
 import { ClockedMergePace } from '../../src/volume/merge-pace.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
 
 const BLOCK = 4 << 20;
 const SUB = 64 << 10;

@@ -2,6 +2,10 @@
  * A few nodes in one process, for stories about ownership: real volumes and sessions over the simulated disk, a registry that every node sees
  * at once or when the story says so, and links that are slow, cut and restored. Time moves only when the story moves it.
  */
+
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
+import { SimDisk } from '../../chaos/sim/volume/disk.ts';
+import { SimStore } from '../../chaos/sim/volume/store.ts';
 import { ArchipelagoError, type LivenessEpoch, type Log, silentLog } from '../../src/base/index.ts';
 import { type Command, type CommandValues, PageCache, type VolumeRecord } from '../../src/mapper/index.ts';
 import { decodeResult, encodeCommand } from '../../src/mapper/registry/codec.ts';
@@ -11,8 +15,6 @@ import type { RegistryPort } from '../../src/volume/context.ts';
 import { type Device, IO_FLUSH, IO_READ, IO_WRITE, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import { Volumes } from '../../src/volume/volumes.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
-import { SimDisk, SimStore } from './sim-store.ts';
 
 export const BLOCK_BYTES = 64 * 1024;
 export const IO_TIMEOUT_MS = 30_000;

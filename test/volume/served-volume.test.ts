@@ -1,12 +1,13 @@
 /** What a served volume promises beyond what a random history can show. */
 import { expect, test } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
+import { SimDisk } from '../../chaos/sim/volume/disk.ts';
+import { SimStore } from '../../chaos/sim/volume/store.ts';
 import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { OpenMap, PageCache } from '../../src/mapper/index.ts';
 import { IO_READ, IO_WRITE, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
-import { SimDisk, SimStore } from './sim-store.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 

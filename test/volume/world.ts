@@ -3,6 +3,9 @@
  * failures, while collectors remove what nothing refers to; each read compared with the twin. One seed is one history.
  */
 
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
+import { SimDisk } from '../../chaos/sim/volume/disk.ts';
+import { SimStore } from '../../chaos/sim/volume/store.ts';
 import type { ArchipelagoError } from '../../src/base/index.ts';
 import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
 import type { CollectionOptions } from '../../src/mapper/collection/collector.ts';
@@ -11,8 +14,6 @@ import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeI
 import { Lease } from '../../src/volume/lease.ts';
 import type { MergePace } from '../../src/volume/merge.ts';
 import { ServedVolume } from '../../src/volume/served-volume.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
-import { SimDisk, SimStore } from './sim-store.ts';
 import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
 import { expectNothingDead, WorldCollector } from './world-collector.ts';
 import { WorldRegistry } from './world-registry.ts';

@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ManualClock } from '../../../chaos/sim/manual-clock.ts';
 import { ArchipelagoError, Prng, silentLog } from '../../../src/base/index.ts';
 import { LevelStorage, RaftNode, type RaftOptions } from '../../../src/raft/index.ts';
-import { ManualClock } from './manual-clock.ts';
 import { Registers } from './register.ts';
 
 const STEP_MS = 20;

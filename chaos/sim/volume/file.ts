@@ -1,5 +1,5 @@
 /** A file of the simulated disk: what the page cache shows, and what a power failure leaves of it, by sectors of 512 bytes. */
-import type { Prng } from '../../src/base/index.ts';
+import type { Prng } from '../../../src/base/index.ts';
 
 export const SECTOR = 512;
 
