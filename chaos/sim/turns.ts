@@ -29,3 +29,8 @@ export function eachTurn(step: () => boolean): Promise<void> {
     fill();
   });
 }
+
+/** Resolves once everything that promises and microtasks have set off so far has come to rest. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

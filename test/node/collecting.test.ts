@@ -1,11 +1,11 @@
 /** When cycles of collection begin, and at which node: the schedule of a control process, with everything around it made by hand. */
 import { expect, it } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
 import { ArchipelagoError, type LivenessEpoch, silentLog } from '../../src/base/index.ts';
 import type { Command, CommandValues } from '../../src/mapper/index.ts';
 import { CollectionSchedule } from '../../src/node/control/collecting.ts';
 import type { Collected } from '../../src/node/protocol.ts';
 import { epoch, Story } from '../mapper/registry/story.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
 
 const INTERVAL_MS = 60_000;
 

@@ -5,13 +5,13 @@
  * a journal that is not cut after a failed append (`open-map.test.ts`).
  */
 import { describe, expect, test } from 'vitest';
+import { Violation } from '../../chaos/sim/volume/twin.ts';
+import { type Hooks, World, type WorldOptions } from '../../chaos/sim/volume/world.ts';
 import { ArchipelagoError, AssertionFailure, type Generation } from '../../src/base/index.ts';
 import type { VolumeStore } from '../../src/blocker/index.ts';
 import type { LayeredEntry, OpenMap } from '../../src/mapper/index.ts';
 import type { Block } from '../../src/volume/block.ts';
 import type { BlockMerge } from '../../src/volume/merge.ts';
-import { Violation } from './twin.ts';
-import { type Hooks, World, type WorldOptions } from './world.ts';
 
 const MAX_SEEDS = 60;
 

@@ -3,13 +3,13 @@
  * taken over, have to find what comes of it. The shortest such history is told with each.
  */
 import { describe, expect, test } from 'vitest';
+import { Violation } from '../../chaos/sim/volume/twin.ts';
+import { type Hooks, World } from '../../chaos/sim/volume/world.ts';
 import type { Generation } from '../../src/base/index.ts';
 import { type StoreWaiter, storeCall, type WritableBlockObject } from '../../src/blocker/index.ts';
 import type { OpenMap } from '../../src/mapper/index.ts';
 import type { Block } from '../../src/volume/block.ts';
 import type { ServedVolume } from '../../src/volume/served-volume.ts';
-import { Violation } from './twin.ts';
-import { type Hooks, World } from './world.ts';
 
 const MAX_SEEDS = 60;
 

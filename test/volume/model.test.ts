@@ -6,7 +6,7 @@
  * needs, and in the end all that nothing refers to. Not verified: ownership between nodes, and leases.
  */
 import { describe, expect, test } from 'vitest';
-import { World } from './world.ts';
+import { World } from '../../chaos/sim/volume/world.ts';
 
 const STEPS = 700;
 const SEEDS = Number(process.env['VOLUME_MODEL_SEEDS'] ?? 12);

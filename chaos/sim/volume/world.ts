@@ -3,20 +3,21 @@
  * failures, while collectors remove what nothing refers to; each read compared with the twin. One seed is one history.
  */
 
-import { ManualClock } from '../../chaos/sim/manual-clock.ts';
-import { SimDisk } from '../../chaos/sim/volume/disk.ts';
-import { SimStore } from '../../chaos/sim/volume/store.ts';
-import type { ArchipelagoError } from '../../src/base/index.ts';
-import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../src/base/index.ts';
-import type { CollectionOptions } from '../../src/mapper/collection/collector.ts';
-import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS, type VolumeRecord } from '../../src/mapper/index.ts';
-import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
-import { Lease } from '../../src/volume/lease.ts';
-import type { MergePace } from '../../src/volume/merge.ts';
-import { ServedVolume } from '../../src/volume/served-volume.ts';
+import type { ArchipelagoError } from '../../../src/base/index.ts';
+import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../../src/base/index.ts';
+import type { CollectionOptions } from '../../../src/mapper/collection/collector.ts';
+import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS, type VolumeRecord } from '../../../src/mapper/index.ts';
+import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../../src/volume/device.ts';
+import { Lease } from '../../../src/volume/lease.ts';
+import type { MergePace } from '../../../src/volume/merge.ts';
+import { ServedVolume } from '../../../src/volume/served-volume.ts';
+import { ManualClock } from '../manual-clock.ts';
+import { nextTurn } from '../turns.ts';
+import { expectNothingDead, WorldCollector } from './collector.ts';
+import { SimDisk } from './disk.ts';
+import { WorldRegistry } from './registry.ts';
+import { SimStore } from './store.ts';
 import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
-import { expectNothingDead, WorldCollector } from './world-collector.ts';
-import { WorldRegistry } from './world-registry.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
@@ -190,7 +191,7 @@ export class World {
     if (prng.chance(this.options.deaths ?? 0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05)))
       await this.die(prng.chance(0.5));
     if (prng.chance(this.options.failovers ?? 0.004)) await this.failOver();
-    await tick();
+    await nextTurn();
   }
 
   /** Stale owners are slow, and end one day. */
@@ -455,7 +456,7 @@ export class World {
       this.startCollector();
       while (this.collectors.length > 0) {
         for (const { store } of this.collectors) store.step();
-        await tick();
+        await nextTurn();
         this.endCollectors();
       }
     }
@@ -523,7 +524,7 @@ export class World {
       this.died.delete(gone);
       this.registry.remove(gone.id);
     }
-    await tick();
+    await nextTurn();
   }
 
   /** The process is paused until its lease is over, and another one takes over, perhaps one that was an owner before. */
@@ -537,7 +538,7 @@ export class World {
     this.replaceProcess(back ? new Process(back.store) : this.newProcess(), false);
     // Some volumes are looked at before anything else happens to them, and some are not touched for long.
     this.died = new Set(this.volumes.filter(() => prng.chance(0.3)));
-    await tick();
+    await nextTurn();
   }
 
   private newProcess(): Process {
@@ -641,7 +642,7 @@ export class World {
       idle = this.store.step() ? 0 : idle + 1;
       if (idle > 1000) throw new Violation('work does not end, and the store has nothing to do');
       if (this.failure) throw this.failure;
-      await tick();
+      await nextTurn();
     }
     await work;
   }
@@ -672,8 +673,4 @@ function* usedSectors(): IterableIterator<number> {
   for (const block of USED_BLOCKS) {
     for (let sector = block * BLOCK_SECTORS; sector < Math.min((block + 1) * BLOCK_SECTORS, SIZE_BYTES / SECTOR_BYTES); sector++) yield sector;
   }
-}
-
-function tick(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,18 +1,25 @@
 /** Collectors of a simulated world: processes of their own over its disk, which may be slow, paused, overlap and be followed by others. */
-import type { Clock } from '../../src/base/index.ts';
-import { Collection, type CollectionOptions } from '../../src/mapper/collection/collector.ts';
-import { decodeHeader, PageWalk } from '../../src/mapper/index.ts';
-import { type SimDisk, SimStore } from './sim-store.ts';
+import type { Clock } from '../../../src/base/index.ts';
+import { Collection, type CollectionOptions } from '../../../src/mapper/collection/collector.ts';
+import { decodeHeader, PageWalk } from '../../../src/mapper/index.ts';
+import { nextTurn } from '../turns.ts';
+import type { SimDisk } from './disk.ts';
+import type { WorldRegistry } from './registry.ts';
+import { SimStore } from './store.ts';
 import { Violation } from './twin.ts';
-import type { WorldRegistry } from './world-registry.ts';
 
 /** Time stands still: a collector never gives up waiting. */
 const PATIENT_CLOCK: Clock = {
   nowMs: () => 0,
   wallMs: () => 0,
   setTimer(_delayMs, callback) {
-    const turn = setImmediate(callback);
-    return { cancel: () => clearImmediate(turn) };
+    let cancelled = false;
+    void nextTurn().then(() => cancelled || callback());
+    return {
+      cancel: () => {
+        cancelled = true;
+      },
+    };
   },
 };
 

@@ -1,8 +1,8 @@
 /** The registry as the owners of a simulated world use it. Commands take effect at once; what is late or lost is the stories' business. */
-import { ArchipelagoError, type Epoch, type Generation, type VolumeId } from '../../src/base/index.ts';
-import type { Command, CommandValues, PageRef, VolumeRecord } from '../../src/mapper/index.ts';
-import { decodeResult, encodeCommand } from '../../src/mapper/registry/codec.ts';
-import { Registry } from '../../src/mapper/registry/registry.ts';
+import { ArchipelagoError, type Epoch, type Generation, type VolumeId } from '../../../src/base/index.ts';
+import type { Command, CommandValues, PageRef, VolumeRecord } from '../../../src/mapper/index.ts';
+import { decodeResult, encodeCommand } from '../../../src/mapper/registry/codec.ts';
+import { Registry } from '../../../src/mapper/registry/registry.ts';
 
 const CREATED_AT = new Date(0).toISOString();
 /** Where collectors run; it never dies. */
