@@ -1,8 +1,8 @@
 /** What a data process makes of the deadlines that it is told. */
 import { expect, test } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
 import type { LivenessEpoch } from '../../src/base/index.ts';
 import { Lease, NodeLease } from '../../src/volume/lease.ts';
-import { ManualClock } from '../raft/support/manual-clock.ts';
 
 const life = (value: number) => value as LivenessEpoch;
 
