@@ -40,6 +40,8 @@ stories('a writer at another node sees the death of the owner as a pause, and ot
     expect(writer.disconnects).toBe(0);
     expect(writer.longestRequestMs).toBeLessThan(LONG_MS);
   }
+  // The volume goes on before the new process takes clients of its own.
+  await eventually('every node serves', async () => (await cluster.status()).nodes.every(({ lease }) => lease));
   for (const node of cluster.names) {
     await struck.verify(cluster.uri('struck', node));
     await spared.verify(cluster.uri('spared', node));
