@@ -7,6 +7,7 @@ import { Applier } from './applier.ts';
 import type { Members } from './core/configuration.ts';
 import { type CoreStatus, RaftCore } from './core/core.ts';
 import { DEFAULT_CORE_OPTIONS, type Entry, type Message, type NodeId, type Ready, type SnapshotMeta, type Term } from './core/types.ts';
+import { Notices } from './notices.ts';
 import { DEFAULTS, type RaftOptions, type RaftStatus } from './options.ts';
 import { OutgoingSnapshots } from './outgoing-snapshots.ts';
 import { type PendingBatch, PendingWrites } from './pending-writes.ts';
@@ -45,6 +46,7 @@ export class RaftNode {
   private readonly receiver: SnapshotReceiver;
   private readonly writes = new PendingWrites();
   private readonly outgoing: OutgoingSnapshots;
+  private readonly notices: Notices;
   private readonly keepEntries: number;
   private readonly keepBytes: number;
   private state: State = 'running';
@@ -124,6 +126,7 @@ export class RaftNode {
       uniqueNumber: () => this.uniqueNumber(),
       inBackground: (work) => this.inBackground(work),
     });
+    this.notices = new Notices(clock, (message) => this.transmit(message.to, { raft: message }));
     const { leader, term, configuration } = this.core.status();
     this.known = { leader, term };
     // A group of one need not wait for anybody.
@@ -287,7 +290,10 @@ export class RaftNode {
   }
 
   private handle(ready: Ready): void {
-    for (const message of ready.messages) this.sendMessage(message);
+    for (const message of ready.messages) {
+      if (message.type === 'append' && message.quiet && this.mayWait(message.to, ready)) this.notices.hold(message, this.sendNotices);
+      else this.sendMessage(message);
+    }
     if (ready.snapshot !== null) {
       this.installation = this.install(ready, ready.snapshot);
       this.inBackground(this.installation);
@@ -321,8 +327,18 @@ export class RaftNode {
   private sendMessage(message: Message): void {
     if (message.to === this.options.id) this.core.step(message);
     else if (message.type === 'snapshot') this.inBackground(this.outgoing.begin(message.to, message.term));
-    else this.transmit(message.to, { raft: message });
+    else {
+      this.notices.precede(message);
+      this.transmit(message.to, { raft: message });
+    }
   }
+
+  /** A member that asked for one of the commands answers it when it is told of the commit; and a leader that resigns has no later append. */
+  private mayWait(to: NodeId, { committed }: Ready): boolean {
+    return this.core.role === 'leader' && committed.every(({ clientId }) => clientId !== to);
+  }
+
+  private readonly sendNotices = (): void => this.guard(() => this.notices.sendAll());
 
   private transmit(to: NodeId, body: FrameBody): void {
     if (this.state === 'running') this.options.transport.send(to, encodeFrame(this.options.id, to, body));
@@ -466,6 +482,7 @@ export class RaftNode {
   private end(state: State, reason: string): void {
     this.state = state;
     this.timer.cancel();
+    this.notices.close();
     this.proposals.failAll(reason);
     this.barriers.failAll(reason);
   }
