@@ -2,7 +2,7 @@
 import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import { decodeHeader, type NodeRecord, PagedTree, type PageRef, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
-import { type CheckResult, checkMap, MAX_PROBLEMS } from './check.ts';
+import { type CheckResult, checkMap, MAX_PROBLEMS, writtenGenerations } from './check.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
 import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
 import { type DiffPage, type DiffRequest, diffPage } from './diff.ts';
@@ -209,7 +209,8 @@ export class Volumes implements DeviceDirectory {
     const look = async () => {
       const root = await this.root(id);
       const { sizeBytes, blockSizeBytes } = this.records.get(id) ?? record;
-      return checkMap(blockStore, root, sizeBytes, blockSizeBytes);
+      const others = [...this.records.values()].filter((other) => other.kind === 'volume' && other.id !== id);
+      return checkMap(blockStore, { root, sizeBytes, blockSizeBytes, writtenElsewhere: await writtenGenerations(blockStore, others) });
     };
     const first = await look();
     if (!this.records.has(id)) throw new ArchipelagoError('not-found', `'${record.name}' was removed while it was checked`);

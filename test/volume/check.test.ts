@@ -1,5 +1,6 @@
 /** What a check and a comparison make of a store that collection works on meanwhile. */
 import { expect, it } from 'vitest';
+import type { Generation } from '../../src/base/index.ts';
 import { diffPage } from '../../src/volume/diff.ts';
 import { BLOCK_BYTES, Cluster, flush, write } from './nodes.ts';
 
@@ -36,6 +37,23 @@ it('a check reports no object that the volume has given up since, and every one 
   cluster.disk.objects.delete('1/2');
   const { problems } = await cluster.until(volumes.check(id));
   expect(problems).toEqual(['block 2: its object of generation 1 is missing']);
+});
+
+it('a check reports objects that another volume may change', async () => {
+  const { cluster, id, volumes } = await writtenVolume();
+  const { id: snapshot } = await cluster.until(volumes.snapshot(id, 's'));
+  expect((await cluster.until(volumes.check(snapshot))).problems).toEqual([]);
+  const { id: other } = cluster.create('other', 8);
+  const device = await cluster.until(volumes.attach('other'));
+  await cluster.until(write(device, 0, 9));
+  await cluster.until(volumes.root(other));
+  expect((await cluster.until(volumes.check(snapshot))).problems).toEqual([]);
+  expect((await cluster.until(volumes.check(other))).problems).toEqual([]);
+  // As if the registry had given one generation out twice.
+  volumes.update({ ...cluster.record('other'), openGenerations: cluster.record('other').openGenerations.map(() => 1 as Generation) });
+  const { problems } = await cluster.until(volumes.check(snapshot));
+  expect(problems[0]).toBe("block 0: its object of generation 1 may be changed by volume 'other'");
+  expect(problems).toHaveLength(4);
 });
 
 it('a comparison whose map was collected fails, and says why', async () => {

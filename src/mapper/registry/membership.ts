@@ -71,6 +71,14 @@ export function removeNode(state: State, command: CommandOf<'removeNode'>): Remo
   const held = state.heldBy(name).length;
   // Also where the node was drained a moment ago: it may have become the owner of another volume since.
   if (held > 0 && !force) throw refusal('in-use', `node ${quote(name)} holds ${held} volume${held === 1 ? '' : 's'}`, 'drain it first');
+  // Until it has expired it may answer its clients, so nobody may take its volumes over.
+  if (held > 0 && record?.alive) {
+    throw refusal(
+      'in-use',
+      `node ${quote(name)} holds ${held} volume${held === 1 ? '' : 's'}, and its lease is not over`,
+      'wait until it has expired',
+    );
+  }
   voidHoldings(state, name);
   const { peerId, controlAddresses } = record ?? command;
   return state.removeNode({ name, peerId, controlAddresses });

@@ -15,6 +15,8 @@ const ANSWER_TIMEOUT_MS = 1_500;
 const DRAIN_ATTEMPTS = 3;
 /** For the leader to carry out what the registry says. */
 const SETTLE_TIMEOUT_MS = 15_000;
+/** A lease, and the wait of a leader that was elected meanwhile. */
+const EXPIRY_TIMEOUT_MS = 30_000;
 const TRANSFER_TIMEOUT_MS = 10_000;
 /** A transfer is given up after an election timeout, and may be asked for again. */
 const TRANSFER_RETRY_MS = 1_000;
@@ -129,12 +131,20 @@ export class MemberOperations {
   }
 
   /**
-   * Ownerships of a node that did not give them up may be taken over only when it cannot serve them any more. Today that is the operator's
-   * word, given by `--force`, and that no member hears from it.
+   * Ownerships of a node that did not give them up may be taken over only when it cannot serve them any more: its lease is over, and the
+   * leader has had it expired.
    */
   private async untilHarmless(name: string): Promise<void> {
-    if (!(await this.answers(name))) return;
-    throw new ArchipelagoError('in-use', `node ${name} answers again`, { hint: 'remove it without `--force`' });
+    const { registry, clock } = this.options;
+    const deadlineMs = clock.nowMs() + EXPIRY_TIMEOUT_MS;
+    while (registry.node(name)?.alive) {
+      if (clock.nowMs() >= deadlineMs) {
+        const hint = 'its heartbeats still reach the leader: remove it without `--force`, or stop it';
+        throw new ArchipelagoError('in-use', `node ${name} has not lost its lease`, { hint });
+      }
+      await this.pause();
+    }
+    if (await this.answers(name)) throw new ArchipelagoError('in-use', `node ${name} answers again`, { hint: 'remove it without `--force`' });
   }
 
   /** Whether anybody can reach it. */

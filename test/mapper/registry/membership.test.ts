@@ -139,10 +139,20 @@ describe('removeNode', () => {
     expect(story.volume(id(1))).toMatchObject({ owner: { node: 'b', epoch: 2 } });
   });
 
-  it('with force voids what the node held: no owner, not clean, its imports gone', () => {
+  it('waits until a node that holds something has expired, with force too', () => {
+    const story = ownedDisk();
+    story.refuse(removal('a', true), 'in-use', /its lease is not over/);
+    story.do({ type: 'expireNode', node: 'a', livenessEpoch: life(1), term: 1 });
+    story.do(removal('a'));
+    expect(story.acquire(id(1), 'b')).toMatchObject({ clean: false, record: { epoch: 2 } });
+  });
+
+  it('with force voids what an expired node held: no owner, not clean, its imports gone', () => {
     const story = ownedDisk();
     story.create('half', { importer: { node: 'a', livenessEpoch: life(1) } });
     story.refuse(removal('a'), 'in-use', /holds 2 volumes/);
+    story.do({ type: 'expireNode', node: 'a', livenessEpoch: life(1), term: 1 });
+    story.refuse(removal('a'), 'in-use', /holds 1 volume/);
     story.do(removal('a', true));
     expect(story.volume(id(1))).toMatchObject({ owner: null, epoch: 1, clean: false });
     expect(story.registry.byName('half')).toBeNull();
