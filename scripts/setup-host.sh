@@ -4,6 +4,7 @@ set -euo pipefail
 
 packages=(
   qemu-utils qemu-block-extra     # qemu-img, qemu-io, qemu-nbd
+  qemu-system-x86                 # qemu-system-x86_64, for guests that are migrated live
   nbdkit libnbd-bin python3-libnbd # nbdkit, nbdinfo, nbdcopy, and a client that tests can steer byte by byte
   fio                             # load with verification
   e2fsprogs util-linux            # mke2fs, e2fsck; mount, losetup
