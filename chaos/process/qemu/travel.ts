@@ -16,17 +16,19 @@ export interface Journey {
 export class TravellingGuest {
   private readonly atEnd: AtEnd;
   private readonly directory: string;
+  private readonly name: string;
   private readonly machines: Machine[] = [];
 
-  private constructor(atEnd: AtEnd, directory: string) {
+  private constructor(atEnd: AtEnd, directory: string, name: string) {
     this.atEnd = atEnd;
     this.directory = directory;
+    this.name = name;
   }
 
-  /** Boots the guest, whose boot sector has to be on the disk. `directory` takes QEMU's sockets. */
-  static async boot(atEnd: AtEnd, directory: string, disk: Disk): Promise<TravellingGuest> {
-    const guest = new TravellingGuest(atEnd, directory);
-    guest.machines.push(await Machine.start(atEnd, directory, 'vm0', disk, null));
+  /** Boots the guest, whose boot sector has to be on the disk. `directory` takes QEMU's sockets, named after `name`. */
+  static async boot(atEnd: AtEnd, directory: string, name: string, disk: Disk): Promise<TravellingGuest> {
+    const guest = new TravellingGuest(atEnd, directory, name);
+    guest.machines.push(await Machine.start(atEnd, directory, `${name}-0`, disk, null));
     await guest.progress(1);
     return guest;
   }
@@ -48,9 +50,9 @@ export class TravellingGuest {
    */
   async migrate(disk: Disk, numbers: number, arrived: () => Promise<unknown>): Promise<Journey> {
     const source = this.machine;
-    const place = this.machines.length;
-    const socket = join(this.directory, `vm${place}.in`);
-    const target = await Machine.start(this.atEnd, this.directory, `vm${place}`, disk, socket);
+    const name = `${this.name}-${this.machines.length}`;
+    const socket = join(this.directory, `${name}.in`);
+    const target = await Machine.start(this.atEnd, this.directory, name, disk, socket);
     const startedMs = performance.now();
     const { downtime } = await source.migrateTo(target, socket);
     await source.quit();

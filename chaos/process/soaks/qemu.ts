@@ -32,7 +32,7 @@ export const soak: Soak = {
     const directory = mkdtempSync(join(tmpdir(), 'qemu-'));
     atEnd(() => rmSync(directory, { recursive: true, force: true }));
     await makeDisk(cluster);
-    const guest = await TravellingGuest.boot(atEnd, directory, diskAt(cluster, 'n1'));
+    const guest = await TravellingGuest.boot(atEnd, directory, 'vm', diskAt(cluster, 'n1'));
     await guest.progress(STAY);
     const problems: string[] = [];
     const migrations = Math.round(minutes * MIGRATIONS_A_MINUTE);
