@@ -1,6 +1,7 @@
 /**
  * A guest on QEMU that writes numbered, checksummed sectors, each durable before the next, is migrated live from node to node, its disk with
- * it: the source has it through one node, the target through another, and the ownership follows. Twenty times at full length.
+ * it: the source has it through one node, the target through another, and the ownership follows. Twenty times at full length. Every other time
+ * the volume is opened and closed at the two nodes in the order in which Ganeti does it.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -38,13 +39,20 @@ export const soak: Soak = {
     const migrations = Math.round(minutes * MIGRATIONS_A_MINUTE);
     let longestMs = 0;
     let done = 0;
-    for (; done < migrations && !signal.aborted; done++) {
+    for (let from = 'n1'; done < migrations && !signal.aborted; done++) {
       const to = ROUTE[done % ROUTE.length] as string;
-      const { pauseMs, downtimeMs } = await guest.migrate(diskAt(cluster, to), STAY, () => cluster.migrate('disk', to));
+      const opened = done % 2 === 1 ? { from, to } : null;
+      if (opened) await openBoth(cluster, opened);
+      const { pauseMs, downtimeMs } = await guest.migrate(diskAt(cluster, to), STAY, async () => {
+        if (opened) await openTarget(cluster, opened);
+        await cluster.migrate('disk', to);
+      });
+      if (opened) await cluster.jsonVia(to, 'volume', 'close', 'disk');
       const owner = await cluster.owner('disk');
       if (owner !== to) problems.push(`after migration ${done + 1} the owner is ${owner}, not ${to}`);
       longestMs = Math.max(longestMs, pauseMs);
       note(`migration ${done + 1} to ${to}: longest pause of the guest ${pauseMs.toFixed(1)} ms, of which QEMU says ${downtimeMs} ms`);
+      from = to;
     }
     await guest.end();
     const reports = guest.reports();
@@ -64,6 +72,24 @@ async function makeDisk(cluster: Cluster): Promise<void> {
   const client = await NbdClient.connect(cluster.uri('disk', 'n1'));
   await client.write(0, bootSector(), { fua: true });
   await client.close();
+}
+
+interface Ends {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Before the migration: the source has used the volume alone, and gives that up. */
+async function openBoth(cluster: Cluster, { from, to }: Ends): Promise<void> {
+  await cluster.jsonVia(from, 'volume', 'open', 'disk');
+  await cluster.jsonVia(from, 'volume', 'open', 'disk', '--shared');
+  await cluster.jsonVia(to, 'volume', 'open', 'disk', '--shared');
+}
+
+/** After it: the target uses the volume alone. */
+async function openTarget(cluster: Cluster, { from, to }: Ends): Promise<void> {
+  await cluster.jsonVia(from, 'volume', 'close', 'disk');
+  await cluster.jsonVia(to, 'volume', 'open', 'disk');
 }
 
 function diskAt(cluster: Cluster, node: string): Disk {
