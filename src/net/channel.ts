@@ -5,7 +5,7 @@
 import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { ArchipelagoError } from '../base/index.ts';
 import { cut } from './cut.ts';
-import { sparseWindowUpdates } from './fewer-writes.ts';
+import { sparseWindowUpdates, writeGathered } from './fewer-writes.ts';
 import { emptyHeader, type FrameHeader, ProtocolError } from './frame.ts';
 import { FrameReader, type OnFrame } from './frame-reader.ts';
 import { Outbox } from './outbox.ts';
@@ -71,6 +71,13 @@ export class Channel {
     header.replyBytes = replyBytes;
     this.said = true;
     this.outbox.push(header, metadata, payload);
+  }
+
+  /** Nothing waits for the end of the turn. */
+  flush(): void {
+    if (this.outbox.queuedBytes === 0) return;
+    this.outbox.flush();
+    writeGathered(this.connection);
   }
 
   /** Whether bytes came in since the last call. */

@@ -82,6 +82,10 @@ export class PeerLink implements Link, SessionOwner {
     return sent;
   }
 
+  flush(): void {
+    this.session?.flush();
+  }
+
   request(type: number, metadata: Uint8Array, payload: Uint8Array | null, completion: Completion, replyBytes = DEFAULT_REPLY_BYTES): void {
     const bytes = payload ?? NOTHING;
     if (this.session !== null && this.canRequest(bytes.byteLength, replyBytes)) {

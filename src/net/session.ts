@@ -88,6 +88,10 @@ export class Session {
     return true;
   }
 
+  flush(): void {
+    this.channel.flush();
+  }
+
   /** The caller has checked `canRequest`. */
   sendRequest(type: number, metadata: Uint8Array, payload: Uint8Array, completion: Completion, replyBytes: number): void {
     this.checkSizes(metadata, payload);

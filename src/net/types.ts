@@ -167,6 +167,11 @@ export interface Link {
    */
   send(type: number, metadata: Uint8Array, payload?: Uint8Array): boolean;
   /**
+   * Gives the network at once what was sent in this turn of the event loop, which otherwise leaves at the end of it: for who goes on with
+   * something that the other side need not wait for. Each call may cost a system call.
+   */
+  flush(): void;
+  /**
    * Sends a request. `metadata` is copied; `payload` is lent until the completion is called. `replyBytes` bounds the payload of the reply and
    * counts as outstanding, so that neither side's memory grows with a slow network. Without connection or room the completion fails with
    * `unavailable`.

@@ -384,6 +384,8 @@ export class RaftNode {
     // What is dropped from the log must be in the stored state.
     const storesApplied = (this.storeDue || compactTo !== null) && at.index > this.storage.applied;
     this.storeDue = false;
+    // The others' disks then work beside this one.
+    this.options.transport.flush?.();
     return this.storage.write({
       hardState: batch.hardState,
       entries: batch.entries,

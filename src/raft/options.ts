@@ -18,6 +18,11 @@ export interface RaftTransport {
    * within the member's own events, so it must not throw, and must not call the member or another one of the process before it has returned.
    */
   send(to: NodeId, frame: Uint8Array): void;
+  /**
+   * The member has sent what it has to, and now gives its disk work, which takes the thread for a while: a transport that gathers frames lets them
+   * go first. The same rules as for `send`.
+   */
+  flush?(): void;
 }
 
 /** What a member is made of. The group's members may differ in all of it but the meaning of commands and the two counts of ticks. */

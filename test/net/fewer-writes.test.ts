@@ -38,6 +38,25 @@ it('sends many small frames of one turn, and a large one, in few system calls', 
   expect(ofSender.calls).toBeLessThanOrEqual(30);
 });
 
+it('writes at once what is flushed, and the rest at the end of the turn', async () => {
+  const [a, b] = (await startMembers(2)) as [Member, Member];
+  let received = 0;
+  b.host.handle('bulk', { ...echo, message: () => (received += 1) });
+  await connectAll([a, b]);
+  const link = linkBetween(a, b);
+  const ofSender = countWrites(a, b);
+  for (let i = 0; i < 10; i++) link.send(1, NONE, bytes(100));
+  expect(ofSender.calls).toBe(0);
+  link.flush();
+  link.flush();
+  expect(ofSender.calls).toBe(1);
+  for (let i = 0; i < 10; i++) link.send(1, NONE, bytes(100));
+  expect(ofSender.calls).toBe(1);
+  await until('all of them', () => received === 20);
+  // One more may be a keep-alive.
+  expect(ofSender.calls).toBeLessThanOrEqual(3);
+});
+
 it('announces window once in a while, not for every frame that comes', async () => {
   const [a, b] = (await startMembers(2)) as [Member, Member];
   let received = 0;

@@ -30,6 +30,19 @@ describe('a running group', () => {
     await cluster.until(() => THREE.every((id) => cluster.machine(id).values.get('k') === 'abc'), 'all have all');
   });
 
+  it('lets its frames go before it gives its disk the same entries', async () => {
+    cluster = await Cluster.start(THREE);
+    const leader = await cluster.leader();
+    await cluster.pass(1_000);
+    const before = { sent: cluster.sent, writes: cluster.writes };
+    const flushes: { sent: number; writes: number }[] = [];
+    cluster.onFlush = (id) => {
+      if (id === leader) flushes.push({ sent: cluster.sent - before.sent, writes: cluster.writes - before.writes });
+    };
+    await cluster.append(leader, 'k', '1');
+    expect(flushes[0]).toEqual({ sent: 2, writes: 0 });
+  });
+
   it('serves reads that see every write answered before', async () => {
     cluster = await Cluster.start(THREE);
     await cluster.leader();

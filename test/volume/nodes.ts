@@ -76,6 +76,8 @@ export class SimLink implements Link {
     return false;
   }
 
+  flush(): void {}
+
   /** Lets what was held back arrive. */
   deliver(count = Number.POSITIVE_INFINITY): void {
     for (let i = 0; i < count && this.slow !== null && this.slow.length > 0; i++) this.slow.shift()?.();

@@ -117,7 +117,12 @@ async function main(): Promise<void> {
       directory,
       bootstrap: peers.map(({ name }) => name),
       stateMachine: new Registers(),
-      transport: { send: (to, frame) => void links.get(to)?.send(RAFT, NOTHING, frame) },
+      transport: {
+        send: (to, frame) => void links.get(to)?.send(RAFT, NOTHING, frame),
+        flush: () => {
+          for (const link of links.values()) link.flush();
+        },
+      },
       clock: systemClock,
       log: silentLog,
       random: new Prng(randomBytes(6).readUIntBE(0, 6)),

@@ -101,6 +101,11 @@ export class ClusterLinks implements Handler, RaftTransport {
     this.links.get(to)?.send(RAFT, NO_METADATA, frame);
   }
 
+  /** Raft's: its frames leave before its disk is given work. */
+  flush(): void {
+    for (const link of this.links.values()) link.flush();
+  }
+
   /** Asks another node. Rejects with its error, or `unavailable` or `timeout`, and then the outcome may be unknown. */
   async call<Value>(node: string, method: string, parameters: unknown, timeoutMs: number): Promise<Value> {
     const link = this.links.get(node);

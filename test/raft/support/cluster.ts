@@ -37,6 +37,9 @@ export class Cluster {
   private readonly cut = new Set<Link>();
   private frames: { from: string; to: string; frame: Uint8Array }[] = [];
   private disksAtWork = 0;
+  onFlush: (id: string) => void = () => {};
+  /** Frames that any member sent. */
+  sent = 0;
   /** Batches that any disk was given. */
   writes = 0;
 
@@ -63,7 +66,13 @@ export class Cluster {
       directory: this.directory(id),
       bootstrap: options.bootstrap ?? this.voters,
       stateMachine: machine,
-      transport: { send: (to, frame) => this.frames.push({ from: id, to, frame }) },
+      transport: {
+        send: (to, frame) => {
+          this.sent++;
+          this.frames.push({ from: id, to, frame });
+        },
+        flush: () => this.onFlush(id),
+      },
       clock: this.clock,
       log: silentLog,
       random: this.random.fork(),
