@@ -5,7 +5,7 @@
 import { ArchipelagoError, type Prng } from '../../../src/base/index.ts';
 import type { WriteKind } from './disk.ts';
 import type { Nemesis } from './nemesis.ts';
-import { lateSnapshot, lateVotes, rivals } from './plots.ts';
+import { lateSnapshot, lateVotes, olderTerm, rivals } from './plots.ts';
 
 export type Move = (nemesis: Nemesis) => void;
 
@@ -307,6 +307,7 @@ const ANYTHING: readonly Move[] = [
   rivals,
   lateVotes,
   lateSnapshot,
+  olderTerm,
   transfer,
   changeMembers,
   changeAndLose,
@@ -356,6 +357,8 @@ const THEMES: readonly (readonly (readonly [Move, number])[])[] = [
     [lateSnapshot, 3],
     [heal, 1],
   ],
+  // Entries of older terms.
+  [[olderTerm, 1]],
   // Far members.
   [
     [lag, 4],

@@ -24,6 +24,7 @@ const NO_COUNTS = {
   rivalries: 0,
   lateVotes: 0,
   lateSnapshots: 0,
+  olderTerms: 0,
   ambushes: 0,
   transfers: 0,
   membershipChanges: 0,
@@ -47,6 +48,8 @@ export class Nemesis implements Watch {
   readonly counts: NemesisCounts = { ...NO_COUNTS };
   readonly world: World;
   readonly random: Prng;
+  /** A plot is under way that another one would spoil. */
+  isPlotting = false;
   private readonly moves: readonly WeightedMove[];
   private readonly meanGapMs: number;
   private traps: Trap[] = [];

@@ -93,6 +93,93 @@ export const lateSnapshot: Move = (nemesis) => {
   nemesis.trap({ on: 'sent', kind: 'chunk', spring }, 5_000);
 };
 
+/**
+ * Figure 8 of the Raft paper. One leader keeps an entry to itself, and then another one of a later term does; the first leads again and hands on
+ * what it has, but the rest of that is lost, and so is the leader; now the second one leads again, and the others have to take what it has.
+ */
+export const olderTerm: Move = (nemesis) => {
+  const { world, random } = nemesis;
+  const { network, setting, initialVoters } = world;
+  if (initialVoters.length < 3 || nemesis.isPlotting) return;
+  nemesis.isPlotting = true;
+  nemesis.counts.olderTerms++;
+  network.heal();
+  const writeMs = () => 2 * setting.diskMs + random.unit() * 60;
+  const spring = (one: string) => {
+    if (!initialVoters.includes(one)) return false;
+    const [two = '', ...rest] = nemesis.shuffled().filter((id) => id !== one && initialVoters.includes(id));
+    // They forget whom they follow, so that they are free to elect another.
+    const forget = (ids: readonly string[]) => {
+      for (const id of ids) nemesis.crash(id, random.unit() * 10);
+    };
+    const isolate = (id: string) => nemesis.cutBetween([id], nemesis.others(id));
+    const leadFirst = () => {
+      network.heal();
+      isolate(two);
+      lead(nemesis, one, () => {
+        cutAfterAppends(nemesis, one, rest);
+        nemesis.later(6 * (setting.diskMs + setting.networkMs) + random.unit() * 40, () => {
+          nemesis.crash(one, 500 + random.unit() * 1_500);
+          network.heal();
+          forget(rest);
+          lead(nemesis, two, () => endPlot(nemesis));
+        });
+      });
+    };
+    isolate(one);
+    nemesis.later(writeMs(), () => {
+      forget([two, ...rest]);
+      lead(nemesis, two, () => {
+        isolate(two);
+        nemesis.later(writeMs(), leadFirst);
+      });
+    });
+    return true;
+  };
+  nemesis.trap({ on: 'sent', kind: 'append', spring }, 1_000);
+  nemesis.later(6_000, () => endPlot(nemesis));
+};
+
+function endPlot(nemesis: Nemesis): void {
+  nemesis.isPlotting = false;
+  nemesis.world.network.heal();
+}
+
+/** A leader reaches each of the others with an append or two more. */
+function cutAfterAppends(nemesis: Nemesis, leader: string, others: readonly string[]): void {
+  const { world, random } = nemesis;
+  const left = new Map(others.map((id) => [id, 1 + random.below(3)]));
+  const spring = (id: string, to: string) => {
+    const appends = left.get(to);
+    if (id !== leader || appends === undefined) return false;
+    left.set(to, appends - 1);
+    if (appends > 1) return false;
+    world.network.cutLink(leader, to);
+    left.delete(to);
+    return left.size === 0;
+  };
+  nemesis.trap({ on: 'sent', kind: 'append', spring }, 1_000);
+}
+
+/** Has a member campaign until it leads, if it can; `then` happens as soon as it does. */
+function lead(nemesis: Nemesis, who: string, then: () => void): void {
+  const { world } = nemesis;
+  let tries = 30;
+  const spring = (id: string) => {
+    if (id !== who) return false;
+    tries = 0;
+    then();
+    return true;
+  };
+  nemesis.trap({ on: 'leads', kind: null, spring }, 2_000);
+  const attempt = () => {
+    if (--tries <= 0) return;
+    if (world.member(who)?.node.status().role === 'follower') campaign(nemesis, [who]);
+    nemesis.later(15 + world.setting.diskMs, attempt);
+  };
+  nemesis.later(0, attempt);
+}
+
 function campaign({ world }: Nemesis, ids: readonly string[]): void {
   for (const id of ids) {
     const node = world.member(id)?.node;

@@ -5,13 +5,15 @@ export const READ_BUGS: readonly Bug[] = [
     name: 'read-index-before-noop',
     mistake: 'a new leader answers reads before it has committed anything in its term',
     plant({ inside: { core, state } }) {
-      wrap(core, 'readIndex', (readIndex) => (context) => {
-        const { leadership } = state;
-        if (leadership === null) return readIndex(context);
-        leadership.round++;
-        leadership.reads.push({ from: state.id, context, index: state.log.committed, round: leadership.round });
-        leadership.heartbeatElapsed = state.options.heartbeatTicks;
-      });
+      const { log } = state;
+      const termAt = log.termAt.bind(log);
+      const asIfCommitted = (run: () => void) => {
+        log.termAt = (index) => (index === log.committed ? state.term : termAt(index));
+        run();
+        log.termAt = termAt;
+      };
+      wrap(core, 'readIndex', (readIndex) => (context) => asIfCommitted(() => readIndex(context)));
+      wrap(core, 'step', (step) => (message) => (message.type === 'readIndex' ? asIfCommitted(() => step(message)) : step(message)));
     },
   },
   {
