@@ -39,6 +39,8 @@ class Link {
   readonly to: string;
   isCut = false;
   slowMs = 0;
+  /** Null unless what arrives is held. */
+  held: Passage[] | null = null;
 
   constructor(from: string, to: string) {
     this.from = from;
@@ -61,6 +63,7 @@ class Passage extends Task {
   run(): void {
     const { link, network } = this;
     if (link.isCut) network.counts.cut++;
+    else if (link.held !== null) link.held.push(this);
     else network.deliver(link.from, link.to, this.frame);
   }
 }
@@ -120,14 +123,31 @@ export class Network {
     this.link(from, to).slowMs = delayMs;
   }
 
+  /** Keeps what would arrive from now on, for as long as it pleases. */
+  holdLink(from: string, to: string): void {
+    this.link(from, to).held ??= [];
+  }
+
+  /** Lets what was held arrive, even if its sender is gone. */
+  releaseLink(from: string, to: string): void {
+    this.release(this.link(from, to));
+  }
+
   /** Makes links whole again. */
   heal(): void {
     for (const links of this.links.values()) {
       for (const link of links.values()) {
         link.isCut = false;
         link.slowMs = 0;
+        this.release(link);
       }
     }
+  }
+
+  private release(link: Link): void {
+    const { held } = link;
+    link.held = null;
+    for (const passage of held ?? []) this.scheduler.add(0, passage);
   }
 
   private dispatch(from: string, to: string, frame: Uint8Array, extraMs: number): void {

@@ -68,30 +68,64 @@ export const lateVotes: Move = (nemesis) => {
   nemesis.later(30 + 2 * setting.diskMs, () => campaign(nemesis, [late]));
 };
 
-/** Who sends a snapshot dies, and the snapshot arrives late, while a new leader brings the receiver forward over slow links. */
+/**
+ * Who sends a snapshot dies before it arrives. A new leader, which does not know that so much is committed, brings the receiver beyond it; and
+ * now the snapshot arrives, before the receiver hears of any commit.
+ */
 export const lateSnapshot: Move = (nemesis) => {
   const { world, random } = nemesis;
-  const { network } = world;
-  // Someone has to be behind first.
-  const behind = nemesis.pick();
+  const { network, initialVoters } = world;
+  if (initialVoters.length < 3 || nemesis.isPlotting) return;
+  nemesis.isPlotting = true;
   nemesis.counts.lateSnapshots++;
+  // Someone has to be behind first.
+  const behind = nemesis.oneOf(initialVoters);
+  network.heal();
   nemesis.cutBetween([behind], nemesis.others(behind));
-  nemesis.later(300 + random.unit() * 1_500, () => network.heal());
-  const spring = (id: string, to: string) => {
-    network.troubles.set('chunk', { does: 'delay', chance: 1, delayMs: 2_500 });
-    nemesis.later(1_000, () => network.troubles.delete('chunk'));
-    nemesis.later(random.unit() * 30, () => {
-      nemesis.crash(id, 500 + random.unit() * 2_000);
-      const slowMs = random.unit() * 500;
-      for (const each of nemesis.others(to)) {
-        network.slowLink(each, to, slowMs);
-        network.slowLink(to, each, slowMs);
-      }
-    });
+  nemesis.later(300 + random.unit() * 1_500, () => {
+    network.heal();
+    const leader = nemesis.leader();
+    const rest = nemesis.others(behind).filter((id) => id !== leader && initialVoters.includes(id));
+    if (leader === null || leader === behind) {
+      endPlot(nemesis);
+      return;
+    }
+    // What they acknowledge is committed without their hearing of it.
+    nemesis.cutBetween([leader], rest);
+    const spring = (id: string, to: string) => {
+      if (id !== leader || to !== behind) return false;
+      network.holdLink(leader, behind);
+      nemesis.later(random.unit() * 30, () => {
+        nemesis.crash(leader, 1_000 + random.unit() * 2_000);
+        overtake(nemesis, { leader, behind, rest });
+      });
+      return true;
+    };
+    nemesis.trap({ on: 'sent', kind: 'chunk', spring }, 2_000);
+  });
+  nemesis.later(4_500, () => endPlot(nemesis));
+};
+
+/** One of the rest leads, and what `leader` has sent to `behind` arrives when that has entries of the new leader, whom it tells so late. */
+function overtake(nemesis: Nemesis, { leader, behind, rest }: { leader: string; behind: string; rest: readonly string[] }): void {
+  const { random } = nemesis;
+  const { network } = nemesis.world;
+  const heir = nemesis.oneOf(rest);
+  const spring = (id: string) => {
+    if (id !== behind) return false;
+    nemesis.later(random.chance(0.5) ? 0 : random.unit() * 200, () => network.releaseLink(leader, behind));
     return true;
   };
-  nemesis.trap({ on: 'sent', kind: 'chunk', spring }, 5_000);
-};
+  const others = rest.filter((id) => id !== heir);
+  // They forget whom they followed.
+  for (const id of [behind, ...others]) nemesis.crash(id, random.unit() * 10);
+  lead(nemesis, heir, () => {
+    nemesis.cutBetween([heir], others);
+    network.slowLink(behind, heir, 100 + random.unit() * 200);
+    nemesis.trap({ on: 'written', kind: 'append', spring }, 1_500);
+    nemesis.later(1_500, () => endPlot(nemesis));
+  });
+}
 
 /**
  * Figure 8 of the Raft paper. One leader keeps an entry to itself, and then another one of a later term does; the first leads again and hands on
