@@ -1,8 +1,9 @@
 /** All scenarios. */
+import { OWNERSHIP } from './ownership/scenario.ts';
 import { RAFT } from './raft/scenario.ts';
 import type { Scenario } from './scenario.ts';
 
-export const SCENARIOS: readonly Scenario[] = [RAFT];
+export const SCENARIOS: readonly Scenario[] = [RAFT, OWNERSHIP];
 
 export function scenarioOf(name: string): Scenario {
   const found = SCENARIOS.find((scenario) => scenario.name === name);

@@ -200,7 +200,12 @@ export class Volume {
     if (this.suspended) return;
     const { owner } = this.record;
     const mine = !this.removed && owner?.node === this.context.node ? owner : null;
-    if (this.servedVolume && this.servedVolume.epoch !== mine?.epoch) await this.stopServing();
+    if (this.servedVolume && this.servedVolume.epoch !== mine?.epoch) {
+      await this.stopServing();
+      // That may have taken long, and the record is not what it was: an acquisition now could forget what was told for a handover to this node.
+      this.changed = true;
+      return;
+    }
     if (mine && this.servedVolume?.owned?.map.failed) {
       await this.giveUpFailed(this.servedVolume);
       return;
@@ -227,11 +232,15 @@ export class Volume {
   private async acquire(): Promise<void> {
     const { id, epoch } = this.record;
     const livenessEpoch = this.context.livenessEpoch();
-    // A handover under this epoch did not come about; what was told for it is out of date.
-    this.handedOver = null;
+    // A handover under this epoch did not come about; what was told for it is out of date. For a later one it is not: this node may be behind.
+    this.forgetHandOver((epoch + 1) as Epoch);
     const acquired = await this.context.registry.propose<'acquire'>({ type: 'acquire', id, node: this.context.node, livenessEpoch, epoch });
     this.acquired = { ...acquired, epoch: acquired.record.epoch };
     this.changed = true;
+  }
+
+  private forgetHandOver(upTo: Epoch): void {
+    if (this.handedOver !== null && this.handedOver.epoch <= upTo) this.handedOver = null;
   }
 
   private async startServing(epoch: Epoch): Promise<void> {
@@ -290,7 +299,7 @@ export class Volume {
     });
     served.onFailed = () => this.reconcile();
     await served.stopAdmitting();
-    this.handedOver = null;
+    this.forgetHandOver(epoch);
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
     return served;
   }

@@ -1,8 +1,9 @@
 /** What a check and a comparison make of a store that collection works on meanwhile. */
 import { expect, it } from 'vitest';
+import { BLOCK_BYTES, Cluster } from '../../chaos/sim/ownership/cluster.ts';
+import { flush, write } from '../../chaos/sim/ownership/io.ts';
 import type { Generation } from '../../src/base/index.ts';
 import { diffPage } from '../../src/volume/diff.ts';
-import { BLOCK_BYTES, Cluster, flush, write } from './nodes.ts';
 
 async function writtenVolume() {
   const cluster = new Cluster(['a']);

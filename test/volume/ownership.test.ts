@@ -1,7 +1,8 @@
 /** Stories of nodes that share volumes: forwarding, handover, takeover, and what goes wrong on the way. */
 import { afterEach, expect, test } from 'vitest';
+import { BLOCK_BYTES, Cluster, IO_TIMEOUT_MS, type Node } from '../../chaos/sim/ownership/cluster.ts';
+import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
 import { ATTACH } from '../../src/volume/wire.ts';
-import { BLOCK_BYTES, Cluster, flush, IO_TIMEOUT_MS, type Node, read, write } from './nodes.ts';
 
 let cluster: Cluster;
 

@@ -5,8 +5,9 @@
  * failures and full disks, which `world.ts` has.
  */
 import { expect, test } from 'vitest';
+import { BLOCK_BYTES, Cluster } from '../../chaos/sim/ownership/cluster.ts';
+import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
 import { Prng } from '../../src/base/index.ts';
-import { BLOCK_BYTES, Cluster, flush, read, write } from './nodes.ts';
 
 const NAMES = ['a', 'b', 'c'];
 const SEEDS = Number(process.env['VOLUME_SOAK_SEEDS'] ?? 6);
@@ -31,7 +32,7 @@ class Soak {
 
   constructor(seed: number) {
     this.prng = new Prng(seed);
-    this.cluster = new Cluster(NAMES, seed);
+    this.cluster = new Cluster(NAMES, { seed });
     this.cluster.create('v', BLOCKS);
   }
 
@@ -71,7 +72,7 @@ class Soak {
         if (node.alive) await device.close();
       };
       const died = new Promise<void>((resolve) => {
-        const look = () => (node.alive ? this.cluster.clock.setTimer(50, look) : resolve());
+        const look = () => (node.alive ? this.cluster.host.clock.setTimer(50, look) : resolve());
         look();
       });
       const ended = work().catch((error: unknown) => {
@@ -153,7 +154,7 @@ class Soak {
   /** What a dead process was asked is never answered. */
   private async whileAlive(node: { alive: boolean }, work: Promise<unknown>): Promise<void> {
     const died = new Promise<void>((resolve) => {
-      const look = () => (node.alive ? this.cluster.clock.setTimer(50, look) : resolve());
+      const look = () => (node.alive ? this.cluster.host.clock.setTimer(50, look) : resolve());
       look();
     });
     await Promise.race([work, died]);
