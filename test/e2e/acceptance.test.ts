@@ -111,7 +111,7 @@ print(h.get_size())`;
     const read = [...cluster().names, ...cluster().names].map((node) => uri('fifth', node));
     expect(new Set(await Promise.all(read.map(checksum))).size).toBe(1);
     const maps = await Promise.all(Array.from({ length: 3 }, () => run('nbdinfo', ['--map', uri('fifth', 'n2')])));
-    expect(maps[0]).toMatch(/0 +12582912 +0 +data\n +12582912 +4194304 +3 +hole,zero/);
+    expect(maps[0]).toMatch(/ 0 +3145728 +3 +hole,zero\n +3145728 +6291456 +0 +data\n +9437184 +7340032 +3 +hole,zero/);
     expect(maps).toEqual(Array(3).fill(maps[0]));
   });
 
