@@ -34,3 +34,12 @@ describe.each([
     expect(collected).toBeGreaterThan(SEEDS * 10);
   });
 });
+
+test('what may be lost with the power may be lost, also where the next owner has been paused before it opened anything', async () => {
+  for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+    // Often enough that the two fall together.
+    await new World({ seed, steps: 200, faults: false, deaths: 0.1, failovers: 0.1 }).run().catch((error: unknown) => {
+      throw new Error(`seed ${seed}`, { cause: error });
+    });
+  }
+});

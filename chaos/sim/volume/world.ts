@@ -536,8 +536,9 @@ export class World {
     const back = stale.length > 0 && prng.chance(0.4) ? (stale.splice(prng.below(stale.length), 1)[0] as Process) : null;
     stale.push(process);
     this.replaceProcess(back ? new Process(back.store) : this.newProcess(), false);
-    // Some volumes are looked at before anything else happens to them, and some are not touched for long.
-    this.died = new Set(this.volumes.filter(() => prng.chance(0.3)));
+    // Some volumes are looked at before anything else happens to them, and some are not touched for long. One that has lost unflushed writes
+    // with the power a moment ago, and that nobody has opened since, is always looked at: its twin has to be told what is left.
+    this.died = new Set(this.volumes.filter((volume) => prng.chance(0.3) || this.powerFailed.has(volume)));
     await nextTurn();
   }
 
