@@ -54,8 +54,8 @@ export interface WritableBlockObject extends BlockObject {
   /**
    * Fences the object off from the owners before. Once this was answered without error, no change submitted under a lower epoch, not even
    * one under way, alters what is read through this owner's handles. Of such a change that was not answered before, each sector is in or
-   * not, for good. An object that does not exist is `not-found`; after a claim under a higher epoch it is `stale-epoch`. It may cost as much
-   * as copying the object. Repeating it is harmless.
+   * not, for good, and the next `sync` covers it. An object that does not exist is `not-found`; after a claim under a higher epoch it is
+   * `stale-epoch`. It may cost as much as copying the object. Repeating it is harmless.
    */
   claim(waiter: StoreWaiter): boolean;
 }

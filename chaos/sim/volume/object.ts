@@ -95,6 +95,8 @@ export class SimObject implements WritableBlockObject {
       if (file === undefined) return objectMissing(this.generation, this.index);
       if (file.epoch > volume.epoch) return volume.supersededError;
       file.epoch = volume.epoch;
+      // What an owner before has written since our last sync is ours to sync from here on: a snapshot may come to hold it.
+      this.changed();
       return null;
     };
     return volume.submit(waiter, 'cut', land, NOTHING);
