@@ -10,6 +10,8 @@ import * as processes from './processes.ts';
 const POLL_MS = 20;
 /** How long what a killed node leaves behind may take to go: its data process ends by itself, and its ports are free then. */
 const LEFTOVER_MS = 5_000;
+/** A process that was killed keeps its ports until its last write to the disk has ended. */
+const PORTS_FREE_MS = 30_000;
 /** A clean stop hands ownerships over and flushes; what takes longer than this hangs. */
 export const STOP_TIMEOUT_MS = 30_000;
 const LOG_TAIL_LINES = 12;
@@ -132,7 +134,7 @@ async function checkPorts({ paths, config }: Node, clock: Clock): Promise<void> 
   ];
   for (const { key, where } of wanted) {
     if (where === null || where.port === 0) continue;
-    const deadline = clock.nowMs() + LEFTOVER_MS;
+    const deadline = clock.nowMs() + PORTS_FREE_MS;
     while (!(await isFree(where.host, where.port))) {
       if (clock.nowMs() >= deadline || processes.readPidFile(paths.pid) === null) {
         const hint = `stop the program that has it, or change '${key}' in ${paths.config}`;
