@@ -2,8 +2,9 @@
 import { OWNERSHIP } from './ownership/scenario.ts';
 import { RAFT } from './raft/scenario.ts';
 import type { Scenario } from './scenario.ts';
+import { VOLUME } from './volume/scenario.ts';
 
-export const SCENARIOS: readonly Scenario[] = [RAFT, OWNERSHIP];
+export const SCENARIOS: readonly Scenario[] = [RAFT, OWNERSHIP, VOLUME];
 
 export function scenarioOf(name: string): Scenario {
   const found = SCENARIOS.find((scenario) => scenario.name === name);

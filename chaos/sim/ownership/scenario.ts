@@ -17,7 +17,7 @@ export const OWNERSHIP: Scenario = {
     if (history === undefined) throw new Error('there are histories');
     const { cluster, ledger } = await tellHistory(history, bug);
     return {
-      totals: { events: cluster.nodes.reduce((sum, { store }) => sum + store.operations, 0), acknowledgedWrites: ledger.acknowledgedWrites },
+      totals: { events: cluster.disk.operations, acknowledgedWrites: ledger.acknowledgedWrites },
       counts: {},
     };
   },

@@ -1,12 +1,13 @@
 /** Collectors of a simulated world: processes of their own over its disk, which may be slow, paused, overlap and be followed by others. */
 import type { Clock } from '../../../src/base/index.ts';
-import { Collection, type CollectionOptions } from '../../../src/mapper/collection/collector.ts';
+import { Collection } from '../../../src/mapper/collection/collector.ts';
 import { decodeHeader, PageWalk } from '../../../src/mapper/index.ts';
+import { checkNoneDead } from '../../checkers/all-dead-objects-freed.ts';
+import { checkNoneMissing } from '../../checkers/no-live-object-freed.ts';
 import { nextTurn } from '../turns.ts';
 import type { SimDisk } from './disk.ts';
 import type { WorldRegistry } from './registry.ts';
 import { SimStore } from './store.ts';
-import { Violation } from './twin.ts';
 
 /** Time stands still: a collector never gives up waiting. */
 const PATIENT_CLOCK: Clock = {
@@ -29,10 +30,10 @@ export class WorldCollector {
   outcome: { readonly error: unknown } | null = null;
   private readonly collection: Collection;
 
-  constructor(disk: SimDisk, registry: WorldRegistry, seed: number, plant: (options: CollectionOptions) => CollectionOptions = (options) => options) {
+  constructor(disk: SimDisk, registry: WorldRegistry, seed: number, plant?: (collection: Collection) => void) {
     this.store = new SimStore(disk, seed);
     const { store } = this;
-    const options = plant({
+    const options = {
       store,
       // At some moment between the question and the answer.
       records: () => store.promise(() => registry.records()),
@@ -40,8 +41,9 @@ export class WorldCollector {
       clock: PATIENT_CLOCK,
       maxOperationsPerSecond: Number.POSITIVE_INFINITY,
       memoryBytes: 1 << 20,
-    });
+    };
     this.collection = new Collection(registry.beginCollection(), options);
+    plant?.(this.collection);
     const ended = (error: unknown) => {
       this.outcome = { error };
     };
@@ -67,8 +69,10 @@ export async function expectNothingDead(disk: SimDisk, registry: WorldRegistry):
     walk.add(header ? decodeHeader(header, id).header.root : root);
   }
   for (let page = walk.next(); page !== null; page = walk.next()) walk.supply(page, await store.readPage(page.generation, page.sequence));
+  const records = registry.records();
+  checkNoneDead('the log of volume', new Set(records.map(({ id }) => id)), disk.logs);
   for (const kind of ['objects', 'pages'] as const) {
-    for (const name of disk[kind].keys()) if (!reached[kind].has(name)) throw new Violation(`${kind} ${name} is dead, and was not collected`);
-    for (const name of reached[kind]) if (!disk[kind].has(name)) throw new Violation(`${kind} ${name} is missing`);
+    checkNoneDead(kind, reached[kind], disk[kind]);
+    checkNoneMissing(reached[kind], disk[kind]);
   }
 }

@@ -33,6 +33,8 @@ export class SimDisk {
   readonly replaced = new Map<string, SimFile>();
   readonly fence: Fence;
   boot = 1;
+  /** Operations that have come to their end, of all stores. */
+  operations = 0;
 
   constructor(fence: Fence = 'copy') {
     this.fence = fence;
@@ -60,6 +62,10 @@ export class SimDisk {
         log.unsynced = false;
       }
     }
+  }
+
+  hasHeader(volume: VolumeId): boolean {
+    return [...(this.logs.get(volume)?.values() ?? [])].some(({ header }) => header !== null);
   }
 
   writeBack(prng: Prng): void {

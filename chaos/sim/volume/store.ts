@@ -28,8 +28,6 @@ export class SimStore implements BlockStore {
   /** How often an operation is done at once. */
   atOnce = 0.3;
   dead = false;
-  /** Operations done, for the curious. */
-  operations = 0;
   private readonly underWay: Operation[] = [];
 
   constructor(disk: SimDisk, seed: number) {
@@ -68,7 +66,7 @@ export class SimStore implements BlockStore {
     return new Promise((resolve, reject) => {
       const run = () => {
         try {
-          this.operations++;
+          this.disk.operations++;
           resolve(operation());
         } catch (error) {
           reject(error);

@@ -3,7 +3,11 @@
  * which began after it had ended, is known to have taken effect; after a power failure, once another one like that is known to be durable.
  * A write that failed, or whose process died, may have taken effect or not.
  */
-export const SECTOR_BYTES = 512;
+import { lostAtDeath } from '../../checkers/acknowledged-survives-death.ts';
+import { lostWithPower } from '../../checkers/flushed-survives-power-loss.ts';
+import { SECTOR_BYTES, sectorId } from '../../checkers/never-torn-nor-foreign.ts';
+import { staleRead } from '../../checkers/reads-are-current.ts';
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Candidate {
@@ -24,34 +28,10 @@ export interface PendingChange {
   readonly candidates: Candidate[];
 }
 
-export class Violation extends Error {
-  override readonly name = 'Violation';
-}
-
-/** Fills a sector's bytes with what only this write to this sector has. */
-export function fillSector(words: Uint32Array, at: number, id: number, sector: number): void {
-  const from = at * (SECTOR_BYTES / 4);
-  for (let word = 0; word < SECTOR_BYTES / 4; word += 2) {
-    words[from + word] = id;
-    words[from + word + 1] = id === 0 ? 0 : sector;
-  }
-}
-
-/** The write that a sector shows. Throws where it shows two, or another sector. */
-export function sectorId(words: Uint32Array, at: number, sector: number): number {
-  const from = at * (SECTOR_BYTES / 4);
-  const id = words[from] as number;
-  for (let word = 0; word < SECTOR_BYTES / 4; word += 2) {
-    const [found, place] = [words[from + word], words[from + word + 1]];
-    if (found !== id) throw new Violation(`sector ${sector} is torn: it shows writes ${id} and ${found}`);
-    if (place !== (id === 0 ? 0 : sector)) throw new Violation(`sector ${sector} shows what write ${id} put into sector ${place}`);
-  }
-  return id;
-}
-
 export class Twin {
   /** Changes begun so far. */
   changes = 0;
+  acknowledged = 0;
   private time = 0;
   private readonly sectors = new Map<number, Candidate[]>();
   /** Answered and not flushed. */
@@ -84,6 +64,7 @@ export class Twin {
   endChange(change: PendingChange, succeeded: boolean, durable: boolean): void {
     const now = this.now();
     this.pending.delete(change);
+    if (succeeded) this.acknowledged++;
     change.candidates.forEach((candidate, place) => {
       candidate.end = now;
       if (succeeded) candidate.visibleBy = Math.min(candidate.visibleBy, now);
@@ -103,7 +84,7 @@ export class Twin {
       const id = sectorId(words, place, sector);
       const list = this.list(sector);
       const seen = this.visible(list, start).find((candidate) => candidate.id === id);
-      if (seen === undefined) throw new Violation(`sector ${sector} shows write ${id} ${this.describe(sector)} at ${start}`);
+      if (seen === undefined) throw staleRead(sector, id, `${this.describe(sector)} at ${start}`);
       seen.visibleBy = Math.min(seen.visibleBy, now);
       // What had ended before the read has taken effect by then or never will: also where nobody knows, as after a death or a failover.
       for (const other of list) if (other.id !== id && other.end < start) other.hiddenBy = Math.min(other.hiddenBy, now);
@@ -136,8 +117,7 @@ export class Twin {
       const list = this.list(sector);
       const possible = powerFailed ? this.surviving(list) : this.visible(list, now);
       const seen = possible.find((candidate) => candidate.id === id);
-      const after = powerFailed ? 'a power failure' : 'the death of a process';
-      if (seen === undefined) throw new Violation(`after ${after} sector ${sector} shows write ${id} ${this.describe(sector)}`);
+      if (seen === undefined) throw powerFailed ? lostWithPower(sector, id, this.describe(sector)) : lostAtDeath(sector, id, this.describe(sector));
       if (powerFailed) {
         this.sectors.set(sector, [{ id, start: -1, end: now, visibleBy: now, durable: true, hiddenBy: NEVER }]);
         continue;

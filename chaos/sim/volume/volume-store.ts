@@ -56,7 +56,7 @@ export class SimVolumeStore implements VolumeStore {
   submit(waiter: StoreWaiter, kind: OperationKind, land: () => ArchipelagoError | null, part: () => void): boolean {
     const { store } = this;
     const run = (): ArchipelagoError | null => {
-      store.operations++;
+      store.disk.operations++;
       const error = this.failure ?? store.fault(kind);
       if (error === null) return land();
       if (error !== this.failure) part();

@@ -5,19 +5,25 @@
 
 import type { ArchipelagoError } from '../../../src/base/index.ts';
 import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../../src/base/index.ts';
-import type { CollectionOptions } from '../../../src/mapper/collection/collector.ts';
+import type { Collection } from '../../../src/mapper/collection/collector.ts';
 import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS, type VolumeRecord } from '../../../src/mapper/index.ts';
-import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../../src/volume/device.ts';
+import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../../src/volume/device.ts';
 import { Lease } from '../../../src/volume/lease.ts';
 import type { MergePace } from '../../../src/volume/merge.ts';
 import { ServedVolume } from '../../../src/volume/served-volume.ts';
+import { checkExtents, type ToldVolume } from '../../checkers/extents-are-true.ts';
+import { fillSector, SECTOR_BYTES, sectorId } from '../../checkers/never-torn-nor-foreign.ts';
+import { checkFlushFails } from '../../checkers/no-flush-after-failure.ts';
+import { checkFound } from '../../checkers/no-live-object-freed.ts';
+import { checkSnapshotSector } from '../../checkers/snapshots-never-change.ts';
 import { ManualClock } from '../manual-clock.ts';
+import { Stuck } from '../scenario.ts';
 import { nextTurn } from '../turns.ts';
 import { expectNothingDead, WorldCollector } from './collector.ts';
 import { SimDisk } from './disk.ts';
 import { WorldRegistry } from './registry.ts';
 import { SimStore } from './store.ts';
-import { fillSector, type PendingChange, SECTOR_BYTES, sectorId, Twin, Violation } from './twin.ts';
+import { type PendingChange, Twin } from './twin.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
@@ -38,7 +44,7 @@ const STEP_MS = 0.5;
 export interface Hooks {
   readonly map?: (map: OpenMap) => void;
   readonly served?: (served: ServedVolume) => void;
-  readonly collection?: (options: CollectionOptions) => CollectionOptions;
+  readonly collection?: (collection: Collection) => void;
 }
 
 export interface WorldOptions {
@@ -53,6 +59,9 @@ export interface WorldOptions {
   readonly handOvers?: number;
   readonly collections?: number;
 }
+
+/** What a crash may cut short. */
+type CutShort = 'write' | 'flush' | 'snapshot' | 'clone' | 'remove' | 'fold' | 'merge' | 'handOver' | 'collect';
 
 class WorldIo extends VolumeIo {
   readonly finished: (error: ArchipelagoError | null) => void;
@@ -117,6 +126,11 @@ export class World {
   failovers = 0;
   snapshotsTaken = 0;
   extentsFound = 0;
+  handovers = 0;
+  acknowledgedWrites = 0;
+  /** Of a process or the power, by the operation that they cut short. */
+  readonly crashes: Record<CutShort, number> = { write: 0, flush: 0, snapshot: 0, clone: 0, remove: 0, fold: 0, merge: 0, handOver: 0, collect: 0 };
+  private readonly underWay = new Map<CutShort, number>();
   private readonly prng: Prng;
   private readonly options: WorldOptions;
   /** Owners that were paused while their volumes were taken over. */
@@ -183,13 +197,15 @@ export class World {
     // Soon after it was taken as well, while a stale owner may have something under way.
     const unread = this.snapshots.find(({ values }) => values === null);
     if (unread && prng.chance(0.1)) await this.checkSnapshot(unread);
-    if (prng.chance(0.01)) this.cloneOne();
+    if (prng.chance(0.02)) this.cloneOne();
+    if (prng.chance(0.005)) this.guard(this.remove(volume));
     this.stepCollectors();
     if (prng.chance(0.03)) this.disk.writeBack(prng);
     if (prng.chance(0.05)) this.cache.evict(0);
     if (prng.chance(0.02)) this.changeWeather();
-    if (prng.chance(this.options.deaths ?? 0.004) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05)))
-      await this.die(prng.chance(0.5));
+    // Removals are short and rare.
+    const deaths = (this.options.deaths ?? 0.004) + ((this.underWay.get('remove') ?? 0) > 0 ? 0.1 : 0);
+    if (prng.chance(deaths) || this.volumes.some(({ map }) => map?.failed && prng.chance(0.05))) await this.die(prng.chance(0.5));
     if (prng.chance(this.options.failovers ?? 0.004)) await this.failOver();
     await nextTurn();
   }
@@ -283,16 +299,20 @@ export class World {
       for (let place = 0; place < count; place++) fillSector(words, place, id, first + place);
       change = twin.beginChange(first, count, id);
     } else if (kind === IO_READ) words.fill(0xdead);
+    const end = change ? this.begin('write') : kind === IO_FLUSH ? this.begin('flush') : null;
     const io = new WorldIo((error) => {
       // Of a process that has died.
       if (life !== this.life) return;
+      end?.();
       volume.inFlight--;
       this.ios++;
+      if (change && error === null) this.acknowledgedWrites++;
       try {
         if (change) twin.endChange(change, error === null, error === null && fua);
         else if (error === null && kind === IO_READ) twin.checkRead(first, words, start);
         else if (error === null) twin.endFlush(start);
-        if (error === null && failed !== null && (fua || kind === IO_FLUSH)) throw new Violation('a flush succeeds after the volume has failed');
+        checkFlushFails(failed !== null, error === null && (fua || kind === IO_FLUSH));
+        if (error !== null) checkFound(error);
         if (error !== null && !['no-space', 'io-error'].includes(error.code)) throw error;
         if (error !== null && !this.options.faults) throw error;
       } catch (violation) {
@@ -321,7 +341,7 @@ export class World {
       const extents = await served.extents(first * SECTOR_BYTES, count * SECTOR_BYTES, 1 + this.prng.below(8));
       if (life !== this.life) return;
       this.extentsFound += extents.length;
-      checkExtents(twin, extents, first, start, quiet && twin.changes === changes);
+      checkExtents(toldOf(twin, start), extents, first, quiet && twin.changes === changes);
     } catch (error) {
       const { code } = error as ArchipelagoError;
       if (code !== 'stale-epoch') this.expected(error, life);
@@ -332,11 +352,30 @@ export class World {
 
   private async fold(volume: Disk): Promise<void> {
     const { life } = this;
+    const end = this.begin('fold');
     await volume.map?.fold().catch((error: unknown) => this.expected(error, life));
+    end();
+  }
+
+  /** Notes that something is under way, until the result is called or the process dies. */
+  private begin(what: CutShort): () => void {
+    const { life, underWay } = this;
+    underWay.set(what, (underWay.get(what) ?? 0) + 1);
+    return () => void (life === this.life && underWay.set(what, (underWay.get(what) ?? 0) - 1));
+  }
+
+  private noteCrash(power: boolean): void {
+    for (const [what, count] of this.underWay) if (count > 0) this.crashes[what]++;
+    if (this.mergeWaits.length > 0) this.crashes.merge++;
+    // A clone begins at its snapshot, until its first header is there.
+    if (this.volumes.some(({ id, initialRoot }) => initialRoot !== null && !this.disk.hasHeader(id))) this.crashes.clone++;
+    if (power && this.collectors.length > 0) this.crashes.collect++;
+    this.underWay.clear();
   }
 
   private expected(error: unknown, life = this.life): void {
     const { code } = error as ArchipelagoError;
+    if (life === this.life) checkFound(error as ArchipelagoError);
     if (life === this.life && !['no-space', 'io-error'].includes(code)) throw error;
   }
 
@@ -348,6 +387,7 @@ export class World {
     await served.claimAll().catch((error: unknown) => this.expected(error, life));
     if (life !== this.life || volume.served !== served || volume.maintained || map.hasUnclean) return;
     volume.maintained = true;
+    const end = this.begin('snapshot');
     let reserved: Generation | null = null;
     try {
       await map.prepareCut();
@@ -370,6 +410,7 @@ export class World {
       if (life === this.life && reserved !== null) this.registry.cancel(volume.id, reserved);
       this.expected(error, life);
     } finally {
+      end();
       if (life === this.life) volume.maintained = false;
     }
   }
@@ -379,6 +420,7 @@ export class World {
     const { served, map } = volume;
     const { life } = this;
     if (!served || !map || volume.maintained) return;
+    const end = this.begin('handOver');
     volume.maintained = true;
     try {
       await map.fold();
@@ -397,6 +439,7 @@ export class World {
       if (life !== this.life) return;
       takeover.store.adoptUnsynced(unsynced);
       await this.serve(volume, epoch, takeover, naming);
+      this.handovers++;
     } catch (error) {
       this.expected(error, life);
       if (life !== this.life) return;
@@ -404,7 +447,30 @@ export class World {
       // Handed over, and the new owner could not open it: it is as good as dead.
       else this.registry.void(volume.id);
     } finally {
+      end();
       if (life === this.life) volume.maintained = false;
+    }
+  }
+
+  /** As `removeVolume` does it. */
+  private async remove(volume: Disk): Promise<void> {
+    const { served, map } = volume;
+    const { life } = this;
+    if (!served || !map || volume.maintained || this.volumes.length < 2) return;
+    volume.maintained = true;
+    const end = this.begin('remove');
+    try {
+      await served.stopAdmitting();
+      if (life !== this.life) return;
+      this.registry.remove(volume.id);
+      this.volumes.splice(this.volumes.indexOf(volume), 1);
+      served.forgetBlocks();
+      await map.drain();
+      if (life === this.life) await this.store.removeLog(volume.id);
+    } catch (error) {
+      this.expected(error, life);
+    } finally {
+      end();
     }
   }
 
@@ -431,6 +497,10 @@ export class World {
     if (this.collectors.length < 2 && prng.chance(this.options.collections ?? 0.02)) this.startCollector();
     // Now and then one is paused for long.
     for (const { store } of this.collectors) if (prng.chance(0.6)) for (let i = prng.below(12); i > 0; i--) store.step();
+    if (this.collectors.length > 0 && prng.chance(0.004)) {
+      this.crashes.collect++;
+      this.collectors.pop()?.store.die();
+    }
     this.endCollectors();
   }
 
@@ -499,6 +569,10 @@ export class World {
       mergePace: this.mergePace,
       claims: { clock: this.process.clock, log: silentLog },
     });
+    // Nobody waits for a merge: in production a broken invariant in it ends the process, and here the world.
+    const { merger } = served as unknown as { merger: { run(): Promise<void> } };
+    const run = merger.run.bind(merger);
+    merger.run = () => Promise.resolve(this.guard(run()));
     this.options.hooks?.served?.(served);
     volume.map = map;
     volume.served = served;
@@ -509,6 +583,7 @@ export class World {
 
   /** The process dies, perhaps with the power. */
   private async die(power: boolean): Promise<void> {
+    this.noteCrash(power);
     this.store.die();
     if (power) for (const { store } of this.stale.splice(0)) store.die();
     // Collectors run on another host, unless the power fails there too.
@@ -533,6 +608,7 @@ export class World {
     if (stale.length >= MAX_STALE) return;
     this.failovers++;
     process.expire();
+    this.underWay.clear();
     const back = stale.length > 0 && prng.chance(0.4) ? (stale.splice(prng.below(stale.length), 1)[0] as Process) : null;
     stale.push(process);
     this.replaceProcess(back ? new Process(back.store) : this.newProcess(), false);
@@ -619,11 +695,7 @@ export class World {
       for (let place = 0; place < words.length / (SECTOR_BYTES / 4); place++) {
         const sector = block * BLOCK_SECTORS + place;
         const id = sectorId(words, place, sector);
-        if (snapshot.values === null && !snapshot.possible.get(sector)?.includes(id)) {
-          throw new Violation(`a snapshot shows write ${id} in sector ${sector}, not one of ${snapshot.possible.get(sector)}`);
-        }
-        const before = snapshot.values?.get(sector);
-        if (before !== undefined && before !== id) throw new Violation(`sector ${sector} of a snapshot changes from ${before} to ${id}`);
+        checkSnapshotSector(sector, id, snapshot.possible.get(sector), snapshot.values === null ? null : snapshot.values.get(sector));
         values.set(sector, id);
       }
     }
@@ -641,7 +713,7 @@ export class World {
     work.then(end, end);
     for (let idle = 0; !ended; ) {
       idle = this.store.step() ? 0 : idle + 1;
-      if (idle > 1000) throw new Violation('work does not end, and the store has nothing to do');
+      if (idle > 1000) throw new Stuck('work does not end, and the store has nothing to do');
       if (this.failure) throw this.failure;
       await nextTurn();
     }
@@ -649,21 +721,12 @@ export class World {
   }
 }
 
-function checkExtents(twin: Twin, extents: readonly Extent[], first: number, start: number, still: boolean): void {
-  let at = first;
-  for (const { lengthBytes, allocated } of extents) {
-    if (!Number.isInteger(lengthBytes / SECTOR_BYTES) || lengthBytes === 0) throw new Violation(`an extent is ${lengthBytes} bytes long`);
-    const end = at + lengthBytes / SECTOR_BYTES;
-    if (!allocated) twin.checkRead(at, new Uint32Array(lengthBytes / 4), start);
-    for (let sector = at; allocated && still && sector < end; ) {
-      const next = Math.min(end, (Math.floor(sector / SUB_BLOCK_SECTORS) + 1) * SUB_BLOCK_SECTORS);
-      const possible = twin.possibleNow(range(sector, next));
-      if ([...possible.values()].every((ids) => ids.every((id) => id === 0)))
-        throw new Violation(`sectors ${sector} to ${next} are zeros, and called data`);
-      sector = next;
-    }
-    at = end;
-  }
+function toldOf(twin: Twin, start: number): ToldVolume {
+  return {
+    subBlockSectors: SUB_BLOCK_SECTORS,
+    expectZeros: (first, count) => twin.checkRead(first, new Uint32Array((count * SECTOR_BYTES) / 4), start),
+    isZero: (first, count) => [...twin.possibleNow(range(first, first + count)).values()].every((ids) => ids.every((id) => id === 0)),
+  };
 }
 
 function range(from: number, to: number): number[] {
