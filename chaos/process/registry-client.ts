@@ -93,6 +93,9 @@ export class RegistryClient {
       if (outcome.kind === 'refused') await this.lookAll(earlier);
       const made = earlier.find(({ presence }) => presence === 'there');
       if (made) {
+        // As long as it keeps the name, no other attempt comes about. Without it one may, in a node that wakes up, and then takes what that node
+        // was asked later for the volume of this name. So it stays as it is, to be there in the end.
+        if (earlier.some(({ presence }) => presence === 'coming')) return;
         this.current.push(made);
         if (earlier.length > 1) await this.overwrite(() => this.rename(made));
         return;
