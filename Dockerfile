@@ -2,6 +2,7 @@
 FROM node:24-bookworm-slim
 WORKDIR /opt/archipelago
 COPY package.json package-lock.json .npmrc ./
+COPY scripts/build-rados.sh scripts/
 RUN npm ci --omit=dev && npm cache clean --force
 COPY bin bin
 COPY src src

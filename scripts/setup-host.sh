@@ -10,6 +10,8 @@ packages=(
   e2fsprogs util-linux            # mke2fs, e2fsck; mount, losetup
   etcd-server etcd-client         # the peer of the raft benchmark
   procps                          # ps, pgrep
+  ceph-mon ceph-osd ceph-common   # a Ceph cluster for development (`npm run ceph`)
+  librados-dev g++                # what the store `rados` is built with
 )
 
 sudo=()

@@ -1,6 +1,7 @@
 export { type FileStoreOptions, openFileStore } from './file/store.ts';
 export { checkFileStore } from './file/superblock.ts';
 export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
+export { openRadosStore, type RadosStoreOptions } from './rados/store.ts';
 export type {
   BlockObject,
   BlockStore,

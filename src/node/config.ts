@@ -33,6 +33,7 @@ export const storeSchema = z.discriminatedUnion('kind', [
     client: z.string().min(1).default('client.admin').describe('The Ceph user'),
     mapsPool: z.string().min(1).default('maps').describe('The pool of maps, journals and headers'),
     blocksPool: z.string().min(1).default('blocks').describe('The pool of blocks'),
+    namespace: z.string().min(1).optional().describe("The namespace in both pools; the cluster's id when absent, so that clusters can share pools"),
   }),
 ]);
 

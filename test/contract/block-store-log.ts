@@ -1,6 +1,7 @@
 /** The part of the contract of stores that is about logs, takeovers and durability. */
 import { describe, expect, it } from 'vitest';
 import type { BlockStore, ObjectName, Takeover, VolumeStore } from '../../src/blocker/index.ts';
+import type { StorePromises } from './block-store.ts';
 import {
   done,
   eachTest,
@@ -18,10 +19,10 @@ import {
 
 const generation = generationOf(7);
 
-export function blockStoreLogContract(name: string, open: () => Promise<StoreUnderTest>): void {
+export function blockStoreLogContract(name: string, open: () => Promise<StoreUnderTest>, promises: StorePromises): void {
   describe(`${name}: the log`, () => logContract(open));
   describe(`${name}: takeover`, () => takeoverContract(open));
-  describe(`${name}: sync`, () => syncContract(open));
+  if (!promises.durableAtOnce) describe(`${name}: sync`, () => syncContract(open));
 }
 
 const append = (volume: VolumeStore, segment: number, position: number, bytes: Uint8Array) =>

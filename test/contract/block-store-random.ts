@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, it } from 'vitest';
 import type { BlockStore, VolumeStore, WritableBlockObject } from '../../src/blocker/index.ts';
+import type { StorePromises } from './block-store.ts';
 import { done, expectBytes, expectCode, generationOf, owner, pattern, readOf, type StoreUnderTest } from './store-support.ts';
 
 const OBJECTS = 4;
@@ -40,7 +41,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ next: fc.constantFrom('sync' as const, 'take over' as const, 'fail over' as const) }) },
 );
 
-export function blockStoreRandomContract(name: string, open: () => Promise<StoreUnderTest>): void {
+export function blockStoreRandomContract(name: string, open: () => Promise<StoreUnderTest>, { randomRuns = 40 }: StorePromises): void {
   describe(`${name}: random operations`, () => {
     it('agree with a naive twin', async () => {
       const steps = fc.array(step, { minLength: 1, maxLength: 40 });
@@ -53,7 +54,7 @@ export function blockStoreRandomContract(name: string, open: () => Promise<Store
             await under.end();
           }
         }),
-        { numRuns: 40, interruptAfterTimeLimit: 20_000 },
+        { numRuns: randomRuns, interruptAfterTimeLimit: 20_000 },
       );
     });
   });

@@ -2,8 +2,8 @@
  * The data process: serves NBD, holds open volumes and their stores, and talks to other nodes' data processes. Its control process starts it,
  * tells it what the registry says, and ends it; it never outlives that one.
  */
-import { ArchipelagoError, type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
-import { type BlockStore, checkFileStore, openFileStore, openMemoryStore } from '../../blocker/index.ts';
+import { type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
+import { type BlockStore, checkFileStore, openFileStore, openMemoryStore, openRadosStore } from '../../blocker/index.ts';
 import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type BegunCycle, type Command, PageCache } from '../../mapper/index.ts';
 import { type Link, loadOrCreateIdentity, NetHost } from '../../net/index.ts';
@@ -126,7 +126,9 @@ async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise
   if (store.kind === 'file' && exists) await checkFileStore(store.directory, clusterId);
   if (store.kind === 'file') return openFileStore({ directory: store.directory, clusterId, clock: systemClock, log });
   if (store.kind === 'memory') return openMemoryStore();
-  throw new ArchipelagoError('invalid-argument', "the store 'rados' is not part of this version", { hint: "use the store 'file'" });
+  const { cephConf, client, mapsPool, blocksPool, namespace = clusterId } = store;
+  const user = client.replace(/^client\./, '');
+  return openRadosStore({ confFile: cephConf, user, mapsPool, blocksPool, namespace, clusterId, mustExist: exists, clock: systemClock, log });
 }
 
 async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {

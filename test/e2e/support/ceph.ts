@@ -1,0 +1,16 @@
+/** The Ceph cluster of this run, and stores on it. */
+import { join } from 'node:path';
+import { inject } from 'vitest';
+import { type CephCluster, startCeph } from '../../../chaos/ceph/cluster.ts';
+import { run } from './processes.ts';
+
+const BUILD = join(import.meta.dirname, '../../../scripts/build-rados.sh');
+
+/** What suites on it need, for `requireTools`. */
+export const CEPH_TOOLS = ['ceph-mon', 'ceph-osd', 'ceph', 'rados', 'g++'];
+
+/** The cluster, running, and the binding, built. Files share it: whoever breaks something on purpose mends it, or starts a cluster of its own. */
+export async function sharedCeph(): Promise<CephCluster> {
+  await run('sh', [BUILD]);
+  return startCeph({ directory: inject('cephDirectory'), osds: 1 });
+}
