@@ -5,6 +5,7 @@ import type { Command, CommandValues, PageCache } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import type { Lease } from './lease.ts';
 import type { MergePace } from './merge.ts';
+import type { AnsweredChanges } from './sequences.ts';
 
 /** The narrow way to the registry. */
 export interface RegistryPort {
@@ -21,6 +22,8 @@ export interface HandOverState {
   readonly epoch: Epoch;
   readonly nextPageSequence: number;
   readonly unsynced: readonly ObjectName[];
+  /** Changes of other nodes that were done, and that these may send again. */
+  readonly answered: readonly AnsweredChanges[];
 }
 
 export interface VolumeContext {

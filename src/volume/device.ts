@@ -47,6 +47,8 @@ export abstract class VolumeIo {
   next: VolumeIo | null = null;
   /** For the device: one block's part of a larger I/O. */
   part = false;
+  /** For the device: the number of a change that was forwarded and has no answer yet; 0 for all else. */
+  sequence = 0;
 
   /** Called exactly once for each submission, perhaps before `submit` returns, in any order among I/Os. Null means success. */
   abstract done(error: ArchipelagoError | null): void;

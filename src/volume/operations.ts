@@ -6,8 +6,9 @@ import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
 import type { VolumeContext } from './context.ts';
 import type { ServedVolume } from './served-volume.ts';
+import { dropShrunkSpace } from './shrink.ts';
 import type { Volume } from './volume.ts';
-import { DONE, encodeObjectNames, HAND_OVER, handOverCodec } from './wire.ts';
+import { DONE, encodeAnswered, encodeObjectNames, HAND_OVER, handOverCodec } from './wire.ts';
 
 /** How long an operation waits for the volume to be opened here. */
 const OPEN_TIMEOUT_MS = 10_000;
@@ -88,7 +89,9 @@ export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<
     const record = await volume.whileStopped(served, async () => {
       await map.drain();
       if (map.failed) throw map.failed;
-      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence });
+      // All that was admitted is answered by now, so this is whole.
+      const answered = encodeAnswered(served.answered.toHandOver());
+      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence, answered });
       const reply = await link.call(HAND_OVER, message, encodeObjectNames(map.store.unsynced()), { timeoutMs: HAND_OVER_TIMEOUT_MS });
       if (reply.status !== DONE) throw new ArchipelagoError('unavailable', `node ${to.name} did not take the handover`);
       return context.registry.propose<'handOver'>({ type: 'handOver', id, epoch: served.epoch, to: to.name, toLivenessEpoch: to.livenessEpoch });
@@ -120,9 +123,9 @@ export function resizeVolume(context: VolumeContext, volume: Volume, sizeBytes: 
     const { epoch } = served;
     return volume.whileStopped(served, async () => {
       // Growing over space that a shrink has not dropped yet would bring old data back.
-      await volume.dropShrunkSpace(served);
+      await dropShrunkSpace(context, volume.record, served);
       await context.registry.propose<'resize'>({ type: 'resize', id, epoch, sizeBytes, shrink });
-      await volume.dropShrunkSpace(served);
+      await dropShrunkSpace(context, volume.record, served);
       return volume.record;
     });
   });

@@ -1,12 +1,14 @@
 /**
  * One session with the node that owns a volume: passes I/O on and answers it when the owner has. A session ends for good when its link goes
  * down or the owner refuses it; what was under way is then given back, in the order of submission, to be sent again wherever the volume is.
- * The owner finishes what an older session has in its store before it takes a newer one, so that no first attempt lands over its retry.
+ * The owner finishes what an older session has in its store before it takes a newer one, so that no first attempt lands over its retry; and a
+ * change keeps its number (`sequences.ts`), so that one that was done is answered and not done again.
  */
 import { ArchipelagoError, assert, type Epoch, type VolumeId } from '../base/index.ts';
 import type { Completion, Link } from '../net/index.ts';
-import { type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { changes, type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
+import type { SentSequences } from './sequences.ts';
 import {
   ATTACH,
   attachCodec,
@@ -54,6 +56,8 @@ export interface RemoteVolumeOptions {
   /** Grows with each session of this process. */
   readonly session: number;
   readonly clients: number;
+  /** Of this process for the volume, over all sessions. */
+  readonly sequences: SentSequences;
   /** The session is over; `unanswered` is in the order of submission. Called once, when nothing is under way any more. */
   readonly ended: (unanswered: VolumeIo[]) => void;
 }
@@ -63,7 +67,8 @@ export class RemoteVolume {
   readonly epoch: Epoch;
   private readonly options: RemoteVolumeOptions;
   private readonly link: Link;
-  private readonly request = { session: 0, kind: 0, offset: 0, length: 0, fua: false };
+  private readonly sequences: SentSequences;
+  private readonly request = { session: 0, kind: 0, offset: 0, length: 0, fua: false, sequence: 0, behind: 0 };
   private readonly idle: RemoteIo[] = [];
   /** All that were ever made here; those with an I/O are under way, or have been given back. */
   private readonly every: RemoteIo[] = [];
@@ -80,6 +85,7 @@ export class RemoteVolume {
     this.node = options.node;
     this.epoch = options.epoch;
     this.link = options.link;
+    this.sequences = options.sequences;
     this.clients = options.clients;
     this.request.session = options.session;
     this.unsubscribe = [this.link.onWritable(() => this.sendWaiting()), this.link.onDown(() => this.end())];
@@ -89,10 +95,9 @@ export class RemoteVolume {
   async open(): Promise<void> {
     try {
       await this.link.waitUp(ATTACH_TIMEOUT_MS);
-      const { volume, epoch, session } = this.options;
-      const message = attachCodec.encode({ volume, epoch, session, clients: this.clients });
+      const message = this.attachMessage();
       const reply = await this.link.call(ATTACH, message, null, { timeoutMs: ATTACH_TIMEOUT_MS });
-      if (reply.status !== DONE) throw new ArchipelagoError('stale-epoch', `node ${this.node} does not own the volume under epoch ${epoch}`);
+      if (reply.status !== DONE) throw new ArchipelagoError('stale-epoch', `node ${this.node} does not own the volume under epoch ${this.epoch}`);
       if (this.state !== 'opening') throw new ArchipelagoError('unavailable', `the link to node ${this.node} went down`);
       this.state = 'open';
     } catch (error) {
@@ -128,12 +133,15 @@ export class RemoteVolume {
   }
 
   private fits(io: VolumeIo): boolean {
-    const change = io.kind === IO_WRITE;
-    return this.link.canRequest(change ? io.length : 0, io.kind === IO_READ ? io.length : 0);
+    if (changes(io.kind) && io.sequence === 0 && !this.sequences.room) return false;
+    return this.link.canRequest(io.kind === IO_WRITE ? io.length : 0, io.kind === IO_READ ? io.length : 0);
   }
 
   private send(io: VolumeIo): void {
-    const { request } = this;
+    const { request, sequences } = this;
+    if (changes(io.kind)) sequences.number(io);
+    request.sequence = io.sequence;
+    request.behind = io.sequence === 0 ? 0 : io.sequence - sequences.oldest;
     request.kind = io.kind;
     request.offset = io.offset;
     request.length = io.length;
@@ -172,6 +180,7 @@ export class RemoteVolume {
     this.outstanding--;
     remote.io = null;
     this.idle.push(remote);
+    this.sequences.retire(io);
     if (status === DONE) {
       if (io.kind === IO_READ) {
         assert(payload.byteLength === io.length, 'the owner answers a read with all its bytes');
@@ -197,6 +206,7 @@ export class RemoteVolume {
     this.outstanding--;
     remote.io = null;
     this.idle.push(remote);
+    this.sequences.retire(io);
     io.done(error);
     if (this.state === 'ending') this.tryEnd();
   }
@@ -223,9 +233,13 @@ export class RemoteVolume {
     this.end();
   }
 
-  private tell(type: number): void {
+  private attachMessage(): Uint8Array {
     const { volume, epoch, session } = this.options;
-    const message = attachCodec.encode({ volume, epoch, session, clients: this.clients });
+    return attachCodec.encode({ volume, epoch, session, clients: this.clients, origin: this.sequences.origin });
+  }
+
+  private tell(type: number): void {
+    const message = this.attachMessage();
     // An owner that does not hear it learns the same when the link goes, or at the next attach.
     this.link.call(type, message, null, { timeoutMs: ATTACH_TIMEOUT_MS }).catch(() => undefined);
   }

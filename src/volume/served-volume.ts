@@ -16,6 +16,7 @@ import { HeldAnswers } from './held-answers.ts';
 import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
 import type { Lease } from './lease.ts';
 import { type MergePace, Merger } from './merge.ts';
+import { type AnsweredChanges, AnsweredWindows } from './sequences.ts';
 import { Split, type SplitOwner } from './split.ts';
 import { StoreTask } from './store-task.ts';
 
@@ -33,10 +34,14 @@ export interface ServedVolumeOptions {
   readonly mergePace?: MergePace | null;
   /** For claims in the background. */
   readonly claims?: ClaimOptions;
+  /** What the owner before has told of changes that may be sent again. */
+  readonly answered?: readonly AnsweredChanges[];
 }
 
 export class ServedVolume implements SplitOwner {
   readonly owned: ServedVolumeOptions['owned'];
+  /** Forwarded changes that were done under this ownership, or are known to have been. */
+  readonly answered: AnsweredWindows;
   readonly pages: PagedTree;
   readonly blockSizeBytes: number;
   sizeBytes: number;
@@ -62,6 +67,7 @@ export class ServedVolume implements SplitOwner {
     this.blockStore = options.blockStore;
     this.pages = options.pages;
     this.owned = options.owned;
+    this.answered = new AnsweredWindows(options.answered);
     this.held = this.owned && new HeldAnswers(this.owned.lease, this.answer.bind(this), this.end.bind(this));
     this.sizeBytes = options.sizeBytes;
     this.blockSizeBytes = options.blockSizeBytes;

@@ -6,6 +6,7 @@ import { ArchipelagoError, assert, type Epoch, type Log, type VolumeId } from '.
 import type { Handler, Link, Responder } from '../net/index.ts';
 import type { HandOverState } from './context.ts';
 import { changes, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
+import type { AnsweredWindow } from './sequences.ts';
 import type { ServedVolume } from './served-volume.ts';
 import type { Volume } from './volume.ts';
 import {
@@ -15,6 +16,7 @@ import {
   CLIENTS,
   DETACH,
   DONE,
+  decodeAnswered,
   decodeObjectNames,
   EXTENTS,
   type ExtentsMessage,
@@ -36,6 +38,8 @@ const NO_METADATA = new Uint8Array(0);
 
 class ForwardedIo extends VolumeIo {
   session: Session | null = null;
+  /** Where the number of a change is remembered; null for what has none. */
+  window: AnsweredWindow | null = null;
   responder: Responder | null = null;
   private readonly server: SessionServer;
 
@@ -61,14 +65,17 @@ class Session {
   readonly peerId: string;
   readonly incarnation: number;
   readonly number: number;
+  /** Of the ownership under `epoch`. */
+  readonly window: AnsweredWindow;
   clients: number;
   inFlight = 0;
   /** Takes no more I/O. */
   over = false;
   private idleWaiters: (() => void)[] = [];
 
-  constructor(volume: Volume, link: Link, message: { epoch: number; session: number; clients: number }) {
+  constructor(volume: Volume, window: AnsweredWindow, link: Link, message: AttachMessage) {
     this.volume = volume;
+    this.window = window;
     this.epoch = message.epoch;
     this.peerId = link.peerId;
     this.incarnation = link.incarnation;
@@ -149,7 +156,10 @@ export class SessionServer implements Handler {
       }
       case DETACH: {
         const session = this.sessions.get(link.peerId)?.get(attachCodec.decode(metadata).session);
-        if (session) this.end(session);
+        if (session) {
+          session.volume.served?.answered.forget(link.name);
+          this.end(session);
+        }
         responder.reply(DONE, NO_METADATA);
         return;
       }
@@ -157,9 +167,14 @@ export class SessionServer implements Handler {
         this.extents(link, extentsCodec.decode(metadata), responder);
         return;
       case HAND_OVER: {
-        const { volume, epoch, nextPageSequence } = handOverCodec.decode(metadata);
-        const unsynced = decodeObjectNames(payload);
-        const taken = this.lookup.receiveHandOver({ volume: volume as VolumeId, epoch: epoch as Epoch, nextPageSequence, unsynced });
+        const { volume, epoch, nextPageSequence, answered } = handOverCodec.decode(metadata);
+        const taken = this.lookup.receiveHandOver({
+          volume: volume as VolumeId,
+          epoch: epoch as Epoch,
+          nextPageSequence,
+          unsynced: decodeObjectNames(payload),
+          answered: decodeAnswered(answered),
+        });
         // An owner that was told nothing could never serve.
         responder.reply(taken ? DONE : MOVED, NO_METADATA);
         return;
@@ -192,7 +207,7 @@ export class SessionServer implements Handler {
       if (session.inFlight > 0 || (session.incarnation === incarnation && session.number > message.session)) return MOVED;
       this.end(session);
     }
-    sessions.set(message.session, new Session(volume, link, message));
+    sessions.set(message.session, new Session(volume, served.answered.of(link.name, message.origin), link, message));
     return DONE;
   }
 
@@ -228,6 +243,21 @@ export class SessionServer implements Handler {
       return;
     }
     const { session, served } = found;
+    const { window } = session;
+    if (message.sequence !== 0) {
+      window.heard(message.sequence - message.behind);
+      if (!window.covers(message.sequence)) throw new ArchipelagoError('invalid-argument', `change ${message.sequence} was answered before`);
+      if (window.isUnderWay(message.sequence)) {
+        // No session sends a change twice, and a new one waits for what those before it have under way.
+        responder.reply(MOVED, NO_METADATA);
+        return;
+      }
+      if (window.isDone(message.sequence)) {
+        // Done by an earlier attempt. Since then somebody may have read it and have written over it.
+        responder.reply(DONE, NO_METADATA);
+        return;
+      }
+    }
     const io = this.idle.pop() ?? new ForwardedIo(this);
     io.session = session;
     io.responder = responder;
@@ -247,6 +277,11 @@ export class SessionServer implements Handler {
       responder.reply(FAILED, errorCodec.encode({ code: refusal.code, message: refusal.message, hint: refusal.hint ?? '' }));
       return;
     }
+    if (message.sequence !== 0) {
+      io.window = window;
+      io.sequence = message.sequence;
+      window.begin(message.sequence);
+    }
     // Read data is given to the link, so it gets memory of its own; net has made memory for what is to be written.
     if (io.kind === IO_READ) io.data = Buffer.allocUnsafeSlow(io.length);
     else io.data = payload;
@@ -258,6 +293,8 @@ export class SessionServer implements Handler {
   answered(io: ForwardedIo, error: ArchipelagoError | null): void {
     const { session, responder } = io;
     assert(session !== null && responder !== null, 'an I/O that is answered was forwarded');
+    if (error === null) io.window?.done(io.sequence);
+    else io.window?.forget(io.sequence);
     if (error === null) responder.reply(DONE, NO_METADATA, io.kind === IO_READ ? io.data : undefined);
     else responder.reply(FAILED, errorCodec.encode({ code: error.code, message: error.message, hint: error.hint ?? '' }));
     this.release(io, session);
@@ -267,12 +304,15 @@ export class SessionServer implements Handler {
   movedAway(io: ForwardedIo): void {
     const { session, responder } = io;
     assert(session !== null && responder !== null, 'an I/O that moves was forwarded');
+    io.window?.forget(io.sequence);
     responder.reply(MOVED, NO_METADATA);
     this.release(io, session);
   }
 
   private release(io: ForwardedIo, session: Session): void {
     io.session = null;
+    io.window = null;
+    io.sequence = 0;
     io.responder = null;
     io.data = NO_METADATA;
     this.idle.push(io);

@@ -5,12 +5,15 @@
  */
 import { ArchipelagoError, AssertionFailure, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
 import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
+import { ChangeSignal } from './change-signal.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
 import { changes, type Extent, type VolumeIo } from './device.ts';
+import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
-import { IoQueue } from './io-queue.ts';
 import { RemoteVolume } from './remote-volume.ts';
+import { SentSequences } from './sequences.ts';
 import { ServedVolume } from './served-volume.ts';
+import { dropShrunkSpace } from './shrink.ts';
 
 /** Pause before a step that failed is tried again; it doubles up to the second one. */
 const MIN_RETRY_MS = 20;
@@ -36,8 +39,9 @@ export class Volume {
   private remote: RemoteVolume | null = null;
   private acquired: (CommandValues['acquire'] & { epoch: Epoch }) | null = null;
   private handedOver: HandOverState | null = null;
-  private readonly held = new IoQueue();
-  private heldTimer: Timer | null = null;
+  private readonly held: HeldIo;
+  /** Of the changes that are forwarded; null before the first session. */
+  private sequences: SentSequences | null = null;
   private changed = false;
   private running = false;
   private retryTimer: Timer | null = null;
@@ -47,20 +51,29 @@ export class Volume {
   private suspended = false;
   private wanted = 0;
   private operations: Promise<unknown> = Promise.resolve();
-  private readonly waiters = new Set<() => void>();
+  private readonly signal: ChangeSignal;
 
   constructor(context: VolumeContext, record: VolumeRecord) {
     this.context = context;
     this.record = record;
     this.restricted = isRestricted(record);
+    this.signal = new ChangeSignal(context.clock);
+    this.held = new HeldIo(context.clock, context.ioTimeoutMs, () => this.failHeld(this.whyNotServed));
     this.log = context.log.child({ volume: record.id, name: record.name });
   }
 
-  /** Takes an I/O of a client here, within bounds. */
+  /** Takes a new I/O of a client here, within bounds. */
   submit(io: VolumeIo): void {
+    io.sequence = 0;
+    this.pass(io);
+  }
+
+  /** Also what was submitted before, and has no answer. */
+  private pass(io: VolumeIo): void {
     if (this.restricted && changes(io.kind)) {
       const refusal = this.changeRefusal(this.context.node);
       if (refusal !== null) {
+        this.sequences?.retire(io);
         io.done(refusal);
         return;
       }
@@ -130,28 +143,12 @@ export class Volume {
           throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
         // Once: what fails is tried again at its own pace, and what goes on ends by itself.
         if (!asked) this.reconcile();
-        await this.nextChange(deadlineMs);
+        await this.signal.next(deadlineMs);
         if (this.hopeless) throw this.hopeless;
       }
     } finally {
       this.wanted--;
     }
-  }
-
-  private nextChange(deadlineMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const changed = (): void => {
-        timer.cancel();
-        this.waiters.delete(changed);
-        resolve();
-      };
-      const timer = this.context.clock.setTimer(Math.max(1, deadlineMs - this.context.clock.nowMs()), changed);
-      this.waiters.add(changed);
-    });
-  }
-
-  private notify(): void {
-    for (const waiter of [...this.waiters]) waiter();
   }
 
   /** Why no further attempt can succeed while the store is as it is, or null. */
@@ -191,7 +188,7 @@ export class Volume {
         if (!this.changed) this.retryTimer = this.context.clock.setTimer(this.retryMs, () => this.reconcile());
         this.retryMs = Math.min(this.retryMs * 2, MAX_RETRY_MS);
       }
-      this.notify();
+      this.signal.notify();
     }
     this.running = false;
   }
@@ -248,7 +245,7 @@ export class Volume {
     this.servedVolume ??= await this.open(epoch);
     const served = this.servedVolume;
     if (this.admitting === served) return;
-    await this.dropShrunkSpace(served);
+    await dropShrunkSpace(this.context, this.record, served);
     // Lost meanwhile: the next step gives it up.
     if (!this.owns(epoch)) return;
     served.resumeAdmitting();
@@ -288,10 +285,12 @@ export class Volume {
     });
     const { sizeBytes, blockSizeBytes } = this.record;
     const owned = { map, epoch, lease: context.lease() };
+    const answered = handedOver?.answered ?? [];
     const served = new ServedVolume({
       blockStore: context.blockStore,
       pages: map.pages,
       owned,
+      answered,
       sizeBytes,
       blockSizeBytes,
       mergePace: context.mergePace,
@@ -302,16 +301,6 @@ export class Volume {
     this.forgetHandOver(epoch);
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
     return served;
-  }
-
-  /** A shrink whose blocks were not dropped yet is finished before anything else is done. */
-  async dropShrunkSpace(served: ServedVolume): Promise<void> {
-    const { id, zeroFromBytes } = this.record;
-    if (zeroFromBytes === null) return;
-    assert(served.owned !== null, 'shrunk space is dropped by the owner');
-    await served.truncate(zeroFromBytes);
-    await served.owned.map.flush();
-    await this.context.registry.propose<'clearZeroFrom'>({ type: 'clearZeroFrom', id, epoch: served.epoch, zeroFromBytes });
   }
 
   private async stopServing(): Promise<void> {
@@ -337,6 +326,9 @@ export class Volume {
     const ended = new Promise<never>((_, reject) => {
       endedEarly = () => reject(new ArchipelagoError('unavailable', `node ${node} is no longer the owner`));
     });
+    const session = this.context.livenessEpoch() * SESSIONS_A_PROCESS + ++lastSession;
+    this.sequences ??= new SentSequences(session);
+    const { sequences } = this;
     const link = this.context.linkTo(node);
     if (!link) throw new ArchipelagoError('unavailable', `node ${node}, the owner, is not known here`);
     const remote: RemoteVolume = new RemoteVolume({
@@ -344,7 +336,8 @@ export class Volume {
       node,
       volume: this.record.id,
       epoch,
-      session: this.context.livenessEpoch() * SESSIONS_A_PROCESS + ++lastSession,
+      session,
+      sequences,
       clients: this.clients,
       ended: (unanswered) => {
         if (this.admitting === remote) this.admitting = null;
@@ -367,15 +360,30 @@ export class Volume {
 
   private admit(target: ServedVolume | RemoteVolume): void {
     this.admitting = target;
-    this.heldTimer?.cancel();
-    this.heldTimer = null;
+    this.held.stopTimer();
     for (let io = this.held.shift(); io !== null; io = this.held.shift()) {
-      if (io.offset + io.length > this.record.sizeBytes)
-        io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
-      else this.submit(io);
+      if (target === this.servedVolume && io.sequence !== 0) this.passForwarded(io);
+      else this.passHeld(io);
       if (this.admitting === null) break;
     }
-    this.notify();
+    this.signal.notify();
+  }
+
+  private passHeld(io: VolumeIo): void {
+    if (io.offset + io.length <= this.record.sizeBytes) {
+      this.pass(io);
+      return;
+    }
+    this.sequences?.retire(io);
+    io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
+  }
+
+  /** What was forwarded and has no answer is served here now: the owner before may have done it, and have said so in its handover. */
+  private passForwarded(io: VolumeIo): void {
+    const { sequence } = io;
+    this.sequences?.retire(io);
+    if (this.servedVolume?.answered.isDone(this.context.node, this.sequences?.origin ?? 0, sequence)) io.done(null);
+    else this.passHeld(io);
   }
 
   private hold(io: VolumeIo): void {
@@ -384,22 +392,12 @@ export class Volume {
       return;
     }
     this.held.push(io);
-    this.startHeldTimer();
   }
 
   private takeBack(ios: readonly VolumeIo[]): void {
-    if (ios.length === 0) return;
-    this.held.unshiftAll(ios);
+    this.held.putBack(ios);
     // An old session may end only after the volume has found its new place.
-    if (this.admitting !== null) this.admit(this.admitting);
-    else this.startHeldTimer();
-  }
-
-  private startHeldTimer(): void {
-    this.heldTimer ??= this.context.clock.setTimer(this.context.ioTimeoutMs, () => {
-      this.heldTimer = null;
-      this.failHeld(this.whyNotServed);
-    });
+    if (this.admitting !== null && ios.length > 0) this.admit(this.admitting);
   }
 
   /** For whoever has waited in vain. */
@@ -416,7 +414,10 @@ export class Volume {
   }
 
   private failHeld(error: ArchipelagoError): void {
-    for (let io = this.held.shift(); io !== null; io = this.held.shift()) io.done(error);
+    for (let io = this.held.shift(); io !== null; io = this.held.shift()) {
+      this.sequences?.retire(io);
+      io.done(error);
+    }
   }
 
   // ---- for maintenance (`operations.ts`) ----
@@ -463,7 +464,7 @@ export class Volume {
     const deadlineMs = this.context.clock.nowMs() + timeoutMs;
     while (this.admitting === null && this.clients > 0 && !this.removed) {
       if (this.context.clock.nowMs() >= deadlineMs) return false;
-      await this.nextChange(deadlineMs);
+      await this.signal.next(deadlineMs);
       if (this.hopeless) return false;
     }
     return true;
@@ -487,7 +488,7 @@ export class Volume {
       if (this.hopeless || this.context.clock.nowMs() >= deadlineMs) throw this.whyNotServed;
       // Where it has moved, or stopped for a moment, is told by a change; a link that lost the answer may tell nothing.
       if (this.admitting === admitting || this.admitting === null)
-        await this.nextChange(Math.min(deadlineMs, this.context.clock.nowMs() + MAX_RETRY_MS));
+        await this.signal.next(Math.min(deadlineMs, this.context.clock.nowMs() + MAX_RETRY_MS));
     }
   }
 }

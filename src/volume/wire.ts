@@ -1,12 +1,14 @@
 /**
  * What data processes say to each other. Frames are net's; this is their metadata, in protobuf, and the numbers of the frame types.
  *
- * Wire version 1. A forwarded I/O names the session that its attach opened, so that the owner can refuse what belongs to an older one.
+ * Wire version 1. A forwarded I/O names the session that its attach opened, so that the owner can refuse what belongs to an older one. A change
+ * also has a number, so that one that is sent again is not done again (`sequences.ts`).
  */
 import protobuf from 'protobufjs/light.js';
 import { assert, assertCounter, type Generation, readCounter, viewOf, writeCounter } from '../base/index.ts';
 import type { ObjectName } from '../blocker/index.ts';
 import type { Extent } from './device.ts';
+import { type AnsweredChanges, SEQUENCE_WINDOW } from './sequences.ts';
 
 // Without Long, 64-bit fields decode to numbers, which hold all our counters exactly. It has to be done before types are set up.
 protobuf.util.Long = undefined as unknown as typeof protobuf.util.Long;
@@ -35,6 +37,8 @@ export interface AttachMessage {
   session: number;
   /** Clients of the volume at the sender. */
   clients: number;
+  /** By what the sender's process names itself in all its sessions for the volume. */
+  origin: number;
 }
 
 export interface IoMessage {
@@ -43,6 +47,10 @@ export interface IoMessage {
   offset: number;
   length: number;
   fua: boolean;
+  /** Of a change; 0 for what may be done again. */
+  sequence: number;
+  /** How far below it the oldest number without an answer is. */
+  behind: number;
 }
 
 export interface ExtentsMessage {
@@ -57,6 +65,8 @@ export interface HandOverMessage {
   /** The epoch that the receiver will own the volume under. What it is told counts for that one only. */
   epoch: number;
   nextPageSequence: number;
+  /** `encodeAnswered`. */
+  answered: Uint8Array;
 }
 
 export interface ErrorMessage {
@@ -65,7 +75,7 @@ export interface ErrorMessage {
   hint: string;
 }
 
-type FieldRule = 'uint64' | 'uint32' | 'bool' | 'string';
+type FieldRule = 'uint64' | 'uint32' | 'bool' | 'string' | 'bytes';
 
 interface Codec<Message> {
   encode(message: Message): Uint8Array;
@@ -91,10 +101,29 @@ function codec<Message extends object>(name: string, fields: Record<keyof Messag
   };
 }
 
-export const attachCodec = codec<AttachMessage>('Attach', { volume: 'uint64', epoch: 'uint64', session: 'uint64', clients: 'uint32' });
-export const ioCodec = codec<IoMessage>('Io', { session: 'uint64', kind: 'uint32', offset: 'uint64', length: 'uint32', fua: 'bool' });
+export const attachCodec = codec<AttachMessage>('Attach', {
+  volume: 'uint64',
+  epoch: 'uint64',
+  session: 'uint64',
+  clients: 'uint32',
+  origin: 'uint64',
+});
+export const ioCodec = codec<IoMessage>('Io', {
+  session: 'uint64',
+  kind: 'uint32',
+  offset: 'uint64',
+  length: 'uint32',
+  fua: 'bool',
+  sequence: 'uint64',
+  behind: 'uint32',
+});
 export const extentsCodec = codec<ExtentsMessage>('Extents', { session: 'uint64', offset: 'uint64', length: 'uint64', maxExtents: 'uint32' });
-export const handOverCodec = codec<HandOverMessage>('HandOver', { volume: 'uint64', epoch: 'uint64', nextPageSequence: 'uint64' });
+export const handOverCodec = codec<HandOverMessage>('HandOver', {
+  volume: 'uint64',
+  epoch: 'uint64',
+  nextPageSequence: 'uint64',
+  answered: 'bytes',
+});
 export const errorCodec = codec<ErrorMessage>('Error', { code: 'string', message: 'string', hint: 'string' });
 
 const NAME_BYTES = 16;
@@ -117,6 +146,45 @@ export function decodeObjectNames(bytes: Uint8Array): ObjectName[] {
   for (let at = 0; at < bytes.byteLength; at += NAME_BYTES)
     names.push({ generation: readCounter(view, at) as Generation, index: readCounter(view, at + 8) });
   return names;
+}
+
+const DONE_BYTES = SEQUENCE_WINDOW / 8;
+
+/** For each node: its name as length (1) and UTF-8, origin (8), oldest (8), and a bit for each number from there on, lowest bit first. Big-endian. */
+export function encodeAnswered(changes: readonly AnsweredChanges[]): Uint8Array {
+  return Buffer.concat(
+    changes.map(({ node, origin, oldest, sequences }) => {
+      const name = Buffer.from(node);
+      assert(name.byteLength < 256, 'names of nodes are short');
+      const bytes = Buffer.alloc(1 + name.byteLength + 16 + DONE_BYTES);
+      bytes[0] = name.byteLength;
+      bytes.set(name, 1);
+      const at = 1 + name.byteLength;
+      writeCounter(viewOf(bytes), at, origin);
+      writeCounter(viewOf(bytes), at + 8, oldest);
+      const bits = bytes.subarray(at + 16);
+      for (const sequence of sequences)
+        bits[(sequence - oldest) >> 3] = (bits[(sequence - oldest) >> 3] as number) | (1 << ((sequence - oldest) & 7));
+      return bytes;
+    }),
+  );
+}
+
+export function decodeAnswered(bytes: Uint8Array): AnsweredChanges[] {
+  const changes: AnsweredChanges[] = [];
+  const view = viewOf(bytes);
+  for (let at = 0; at < bytes.byteLength; ) {
+    const nameEnd = at + 1 + (bytes[at] as number);
+    const end = nameEnd + 16 + DONE_BYTES;
+    assert(end <= bytes.byteLength, 'what was answered is told whole');
+    const bits = bytes.subarray(nameEnd + 16, end);
+    const [origin, oldest] = [readCounter(view, nameEnd), readCounter(view, nameEnd + 8)];
+    const sequences: number[] = [];
+    for (let place = 0; place < SEQUENCE_WINDOW; place++) if (((bits[place >> 3] as number) >> (place & 7)) & 1) sequences.push(oldest + place);
+    changes.push({ node: Buffer.from(bytes.subarray(at + 1, nameEnd)).toString(), origin, oldest, sequences });
+    at = end;
+  }
+  return changes;
 }
 
 export const EXTENT_BYTES = 8;
