@@ -254,6 +254,23 @@ function quietContract(open: () => Promise<StoreUnderTest>): void {
       expect(await from(epoch)).toBe(before);
   });
 
+  it('of one that came in between as well', async () => {
+    for (let round = 1; round <= 8; round++) {
+      const [first, between, last] = [3 * round, 3 * round + 1, 3 * round + 2];
+      const [, closed] = await quiet('store', first, true);
+      await closed.close();
+      const taking = at.other.takeOver(volumeId(1), epochOf(between), true).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'stale-epoch' });
+        return null;
+      });
+      const [other, { from, quiet: isQuiet, store }] = await Promise.all([taking, at.store.takeOver(volumeId(1), epochOf(last), false)]);
+      // The one between was refused, or its changes may be under way.
+      expect([from, isQuiet]).toEqual(other === null ? [first, true] : [between, false]);
+      await other?.store.close();
+      await store.close();
+    }
+  });
+
   it('nothing is under way where nobody was', async () => {
     expect((await quiet('store', 5, false))[0]).toBe(true);
   });

@@ -9,6 +9,8 @@ export type NativeCluster = { readonly brand: 'NativeCluster' };
 
 /** What a mutation consists of, in the order in which it is done. The numbers are those of the binding. */
 export const CREATE_EXCLUSIVE = 1;
+/** The stored epoch must be the one that is given as the length. */
+export const SUCCEED = 2;
 /** The stored epoch must not be above the given one. A missing object fails with ENOENT, whatever else the mutation would do. */
 export const GUARD = 4;
 /** Stores the epoch. */

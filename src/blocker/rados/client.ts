@@ -9,8 +9,9 @@ import { assert, type Clock, type Log, type Timer } from '../../base/index.ts';
 import { loadBinding, type NativeBinding, type NativeCluster } from './binding.ts';
 import { radosError } from './errors.ts';
 
-/** Operations in librados' hands at a time. */
+/** Operations in librados' hands at a time, and the bytes that they read or write, of which it has copies. */
 const SLOTS = 1024;
+const MAX_BYTES = 64 << 20;
 /** Slots of their own for what is not on the data path, so that a full house does not keep it out. */
 const MAINTENANCE_SLOTS = 16;
 /** An operation that takes longer is reported. It is not given up: only its completion says what became of it. */
@@ -40,6 +41,8 @@ export class Operation {
   expectedBytes = 0;
   /** Written from, or read into. */
   bytes: Uint8Array | null = null;
+  /** In the queue of those that wait. */
+  next: Operation | null = null;
 }
 
 export interface RadosConnection {
@@ -61,7 +64,11 @@ export class RadosClient {
   private readonly freeForMaintenance: number[] = Array.from({ length: MAINTENANCE_SLOTS }, (_, place) => SLOTS + place);
   private readonly waitingCalls: ((slot: number) => void)[] = [];
   private readonly idle: Operation[] = [];
-  private waiting: Operation[] = [];
+  /** In the order in which they came, which is kept: nothing overtakes what waits. */
+  private firstWaiting: Operation | null = null;
+  private lastWaiting: Operation | null = null;
+  private waiting = 0;
+  private bytesUnderWay = 0;
   private readonly clock: Clock;
   private readonly log: Log;
   private timer: Timer | null = null;
@@ -97,14 +104,30 @@ export class RadosClient {
 
   submit(operation: Operation): void {
     operation.begunMs = this.clock.nowMs();
-    const slot = this.free.pop();
-    if (slot === undefined) this.waiting.push(operation);
-    else this.start(slot, operation);
+    if (this.lastWaiting === null) this.firstWaiting = operation;
+    else this.lastWaiting.next = operation;
+    this.lastWaiting = operation;
+    this.waiting++;
+    this.startWaiting();
+  }
+
+  private startWaiting(): void {
+    for (let next = this.firstWaiting; next !== null; next = this.firstWaiting) {
+      const size = next.bytes?.byteLength ?? 0;
+      // One that is larger than the limit goes alone.
+      if (this.free.length === 0 || (this.bytesUnderWay > 0 && this.bytesUnderWay + size > MAX_BYTES)) return;
+      this.firstWaiting = next.next;
+      if (next.next === null) this.lastWaiting = null;
+      next.next = null;
+      this.waiting--;
+      this.start(this.free.pop() as number, next);
+    }
   }
 
   private start(slot: number, operation: Operation): void {
     this.slots[slot] = operation;
     const { kind, first, second, offset, bytes } = operation;
+    this.bytesUnderWay += bytes?.byteLength ?? 0;
     if (operation.steps === 0) {
       assert(bytes !== null, 'a read has memory to read into');
       this.binding.read(this.cluster, slot, kind, first, second, offset, bytes);
@@ -122,11 +145,12 @@ export class RadosClient {
       const operation = slots[slot];
       assert(operation != null, 'what completes was submitted');
       slots[slot] = null;
-      this.ended(operation, result);
       if (slot < SLOTS) this.free.push(slot);
-      else this.maintenanceEnded(slot);
+      this.bytesUnderWay -= operation.bytes?.byteLength ?? 0;
+      this.ended(operation, result);
+      if (slot >= SLOTS) this.maintenanceEnded(slot);
     }
-    while (this.waiting.length > 0 && this.free.length > 0) this.start(this.free.pop() as number, this.waiting.shift() as Operation);
+    this.startWaiting();
   }
 
   private maintenanceEnded(slot: number): void {
@@ -173,7 +197,7 @@ export class RadosClient {
     this.timer = this.clock.setTimer(SLOW_CHECK_MS, () => {
       const nowMs = this.clock.nowMs();
       const slow = this.slots.reduce((count, operation) => count + (operation !== null && nowMs - operation.begunMs > SLOW_MS ? 1 : 0), 0);
-      if (slow > 0) this.log.warn({ slow, waiting: this.waiting.length }, 'Ceph has not answered for some time; I/O waits');
+      if (slow > 0) this.log.warn({ slow, waiting: this.waiting }, 'Ceph has not answered for some time; I/O waits');
       else if (this.slowReported) this.log.info({}, 'Ceph answers again');
       this.slowReported = slow > 0;
       this.watch();

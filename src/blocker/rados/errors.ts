@@ -16,6 +16,7 @@ const CODES = new Map<number, { code: ErrorCode; what: string; hint?: string }>(
   [errno.ENOENT, { code: 'not-found', what: 'does not exist' }],
   [errno.EEXIST, { code: 'exists', what: 'exists already' }],
   [errno.ECANCELED, { code: 'stale-epoch', what: 'belongs to an owner of a higher epoch' }],
+  [errno.ENXIO, { code: 'io-error', what: 'lies in a pool that is gone', hint: 'no copy of the data is left in Ceph; see docs/rados.md' }],
   [errno.ENOSPC, { code: 'no-space', what: 'found no room', hint: 'add OSDs or free space in the Ceph cluster' }],
   [errno.EDQUOT, { code: 'no-space', what: 'reached the quota of its pool', hint: 'raise the quota of the pool, or free space in it' }],
   [errno.ETIMEDOUT, { code: 'unavailable', what: 'had no answer', hint: 'see whether the monitors and OSDs run: ceph -s' }],

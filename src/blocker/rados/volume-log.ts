@@ -10,7 +10,7 @@
 import { ArchipelagoError, type Epoch, type VolumeId, viewOf } from '../../base/index.ts';
 import { volumeText } from '../answers.ts';
 import type { JournalSegment } from '../store.ts';
-import { CREATE_EXCLUSIVE, EPOCH_ATTRIBUTE, GUARD, HEADER, JOURNAL, REMOVE, SEGMENTS_ATTRIBUTE, STAMP } from './binding.ts';
+import { CREATE_EXCLUSIVE, EPOCH_ATTRIBUTE, GUARD, HEADER, JOURNAL, REMOVE, SEGMENTS_ATTRIBUTE, STAMP, SUCCEED } from './binding.ts';
 import type { RadosClient } from './client.ts';
 import { EXISTS, MISSING, NO_DATA, radosError, STALE, staleEpoch } from './errors.ts';
 
@@ -30,12 +30,11 @@ export interface StoredLog {
 
 /** Makes `epoch` the one that may change the log, and only then reads it. */
 export async function sealAndReadLog(client: RadosClient, volume: VolumeId, epoch: Epoch): Promise<StoredLog> {
-  const before = await readEpoch(client, volume);
-  await seal(client, HEADER, volume, 0, epoch);
+  const before = await sealHeader(client, volume, epoch);
   const listed = await readList(client, volume);
-  await Promise.all(listed.map((segment) => seal(client, JOURNAL, volume, segment, epoch)));
-  const [header, segments] = await Promise.all([readObject(client, HEADER, volume, 0), readSegments(client, volume, listed)]);
-  return { epoch: before, header: contentOf(header), segments, listed };
+  await Promise.all(listed.map((segment) => sealSegment(client, volume, segment, epoch)));
+  const header = await readObject(client, HEADER, volume, 0);
+  return { epoch: before, header: contentOf(header), segments: await readSegments(client, volume, listed), listed };
 }
 
 /** A header that was made by a takeover and never written has no content. */
@@ -79,45 +78,70 @@ export async function removeObject(client: RadosClient, kind: number, first: num
   return result >= 0;
 }
 
-async function seal(client: RadosClient, kind: number, volume: VolumeId, segment: number, epoch: Epoch): Promise<void> {
-  const mutate = (steps: number): Promise<number> =>
-    client.run((operation) => {
-      operation.kind = kind;
-      operation.first = volume;
-      operation.second = segment;
-      operation.epoch = epoch;
-      operation.steps = steps;
-    });
+/**
+ * Resolves to the epoch of the owner before, null when there was none. That has to be exact: an owner which sealed the header after we had
+ * looked, and went on to write, would not be known to anyone. So the seal holds only if nothing has changed since.
+ */
+async function sealHeader(client: RadosClient, volume: VolumeId, epoch: Epoch): Promise<Epoch | null> {
   for (;;) {
-    const sealed = await mutate(GUARD | STAMP);
+    const before = await readEpoch(client, volume);
+    if (before !== null && before > epoch) throw staleEpoch(volume, epoch);
+    const sealed = await mutateLog(client, HEADER, volume, 0, epoch, before === null ? CREATE_EXCLUSIVE | STAMP : SUCCEED | STAMP, before ?? 0);
+    if (sealed >= 0) return before;
+    if (sealed !== STALE && sealed !== EXISTS && sealed !== MISSING) throw radosError(sealed, `sealing the header of ${volumeText(volume)}`);
+  }
+}
+
+async function sealSegment(client: RadosClient, volume: VolumeId, segment: number, epoch: Epoch): Promise<void> {
+  for (;;) {
+    const sealed = await mutateLog(client, JOURNAL, volume, segment, epoch, GUARD | STAMP);
     if (sealed >= 0) return;
     if (sealed === STALE) throw staleEpoch(volume, epoch);
-    if (sealed !== MISSING) throw radosError(sealed, `sealing the log of ${volumeText(volume)}`);
-    const made = await mutate(CREATE_EXCLUSIVE | STAMP);
+    if (sealed !== MISSING) throw radosError(sealed, `sealing the journal of ${volumeText(volume)}`);
+    const made = await mutateLog(client, JOURNAL, volume, segment, epoch, CREATE_EXCLUSIVE | STAMP);
     if (made >= 0) return;
     // Another owner was faster: it is sealed like any other.
-    if (made !== EXISTS) throw radosError(made, `making the log of ${volumeText(volume)}`);
+    if (made !== EXISTS) throw radosError(made, `making a journal segment of ${volumeText(volume)}`);
   }
+}
+
+function mutateLog(client: RadosClient, kind: number, volume: VolumeId, segment: number, epoch: Epoch, steps: number, expected = 0): Promise<number> {
+  return client.run((operation) => {
+    operation.kind = kind;
+    operation.first = volume;
+    operation.second = segment;
+    operation.epoch = epoch;
+    operation.steps = steps;
+    operation.length = expected;
+  });
 }
 
 /** The segments on the list of a volume's header; none where there is no header or no list. */
 async function readList(client: RadosClient, volume: VolumeId): Promise<number[]> {
   const bytes = new Uint8Array(4 * MAX_SEGMENTS);
-  const length = await readAttribute(client, volume, SEGMENTS_ATTRIBUTE, bytes);
+  const length = (await readAttribute(client, volume, SEGMENTS_ATTRIBUTE, bytes)) ?? 0;
   const view = viewOf(bytes);
   return Array.from({ length: length / 4 }, (_, place) => view.getUint32(4 * place));
 }
 
+/** Null when there is no header. */
 async function readEpoch(client: RadosClient, volume: VolumeId): Promise<Epoch | null> {
   const bytes = new Uint8Array(8);
   const length = await readAttribute(client, volume, EPOCH_ATTRIBUTE, bytes);
-  return length === 0 ? null : (Number(viewOf(bytes).getBigUint64(0)) as Epoch);
+  if (length === null) return null;
+  if (length !== bytes.byteLength) {
+    throw new ArchipelagoError('corrupt', `the header of ${volumeText(volume)} has lost the attribute of its owner's epoch`, {
+      hint: 'somebody has changed the objects of this pool behind our back; restore the volume from a copy',
+    });
+  }
+  return Number(viewOf(bytes).getBigUint64(0)) as Epoch;
 }
 
-/** Resolves to its length, which is 0 where there is no header, or it has no such attribute. */
-async function readAttribute(client: RadosClient, volume: VolumeId, attribute: number, into: Uint8Array): Promise<number> {
+/** Resolves to its length, which is 0 when the header has no such attribute; null when there is no header. */
+async function readAttribute(client: RadosClient, volume: VolumeId, attribute: number, into: Uint8Array): Promise<number | null> {
   const { result } = await client.call((cluster, slot, binding) => binding.readAttribute(cluster, slot, volume, attribute, into));
-  if (result === MISSING || result === NO_DATA) return 0;
+  if (result === MISSING) return null;
+  if (result === NO_DATA) return 0;
   if (result < 0) throw radosError(result, `reading an attribute of the header of ${volumeText(volume)}`);
   return result;
 }
@@ -136,14 +160,17 @@ export function encodeList(segments: readonly number[]): Uint8Array {
   return bytes;
 }
 
+/**
+ * From the last to the first, one after the other: an owner that goes on meanwhile ends a segment before it begins the next. So what is read
+ * is the journal as it was at one moment, never one with a gap.
+ */
 async function readSegments(client: RadosClient, volume: VolumeId, listed: readonly number[]): Promise<JournalSegment[]> {
-  const contents = await Promise.all(listed.map((segment) => readObject(client, JOURNAL, volume, segment)));
   const segments: JournalSegment[] = [];
-  listed.forEach((number, place) => {
-    const bytes = contents[place];
-    if (bytes != null) segments.push({ number, bytes });
-  });
-  return segments;
+  for (const number of listed.toReversed()) {
+    const bytes = await readObject(client, JOURNAL, volume, number);
+    if (bytes !== null) segments.push({ number, bytes });
+  }
+  return segments.reverse();
 }
 
 /** The whole of an object, or null when it does not exist. */

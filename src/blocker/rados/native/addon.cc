@@ -3,8 +3,8 @@
 //
 // Every operation has a slot, a small number that JavaScript gives out. Submitting returns at once; when librados has completed the
 // operation, {slot, result} goes into a queue, and one wake-up of the main thread hands over all that has gathered by then. JavaScript runs
-// on no other thread. Whatever blocks (connecting, listing, monitor commands, shutting down) runs on the cluster's worker thread and
-// completes through the same queue.
+// on no other thread. Whatever blocks runs on one of two threads of the cluster's own and completes through the same queue: one is for what
+// the OSDs have to answer (listing), the other for what takes the monitors (connecting, usage, shutting down).
 //
 // Memory: what is written is copied by librados at submission. What is read goes straight into the caller's memory, which JavaScript keeps
 // alive, and does not move or detach, until the slot has completed; there is no time-out that would free it earlier.
@@ -33,6 +33,7 @@ namespace {
 // What a mutation consists of; the numbers are repeated in binding.ts.
 enum Step : uint32_t {
   STEP_CREATE_EXCLUSIVE = 1,  // fails with EEXIST
+  STEP_SUCCEED = 2,           // the stored epoch must be `length`; ENOENT when the object is missing
   STEP_GUARD = 4,             // the stored epoch must not be above the given one; ENOENT when the object is missing
   STEP_STAMP = 8,             // stores the epoch
   STEP_HINT = 16,             // says how large the object will get
@@ -52,10 +53,55 @@ enum Attribute : uint32_t { ATTRIBUTE_EPOCH = 0, ATTRIBUTE_SEGMENTS = 1 };
 constexpr const char* EPOCH_ATTRIBUTE = "epoch";
 constexpr const char* SEGMENTS_ATTRIBUTE = "segments";
 constexpr size_t NAME_BYTES = 48;
+constexpr int32_t POOL_IS_GONE = -ENXIO;
 
 struct Completed {
   uint32_t slot;
   int32_t result;
+};
+
+// A thread for calls that block, one after the other.
+class Worker {
+ public:
+  void start() {
+    thread = std::thread([this] { run(); });
+  }
+
+  void later(std::function<void()> what) {
+    std::lock_guard<std::mutex> lock(mutex);
+    work.push_back(std::move(what));
+    ready.notify_one();
+  }
+
+  // After everything has run.
+  void end() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      ends = true;
+      ready.notify_one();
+    }
+    thread.join();
+  }
+
+ private:
+  std::thread thread;
+  std::mutex mutex;
+  std::condition_variable ready;
+  std::deque<std::function<void()>> work;
+  bool ends = false;
+
+  void run() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      ready.wait(lock, [this] { return ends || !work.empty(); });
+      if (work.empty()) return;
+      auto next = std::move(work.front());
+      work.pop_front();
+      lock.unlock();
+      next();
+      lock.lock();
+    }
+  }
 };
 
 struct Cluster;
@@ -65,7 +111,7 @@ struct Operation {
   Cluster* cluster;
   uint32_t slot;
   rados_completion_t completion;
-  rados_write_op_t write;
+  rados_ioctx_t pool;
   uint64_t stat_size;
   time_t stat_time;
   bool stat;
@@ -84,14 +130,11 @@ struct Cluster {
   bool woken = false;
   bool closing = false;
 
-  std::thread worker;
-  std::condition_variable work_ready;
-  std::deque<std::function<void()>> work;
-  bool worker_ends = false;
-
-  // Filled on the worker thread before its slot completes, taken on the main thread after.
+  Worker listing;
+  Worker asking;
+  // Filled on a worker's thread before the slot completes, taken on the main thread after.
   std::deque<std::pair<uint32_t, std::string>> texts;
-  // Only the worker thread touches it.
+  // Only `listing` touches it, and `close` after that has nothing to do any more.
   std::unordered_map<uint32_t, rados_list_ctx_t> listings;
   std::vector<Operation*> idle;
 
@@ -101,25 +144,6 @@ struct Cluster {
     if (woken || closing) return;
     woken = true;
     napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking);
-  }
-
-  void run_worker() {
-    std::unique_lock<std::mutex> lock(mutex);
-    for (;;) {
-      work_ready.wait(lock, [this] { return worker_ends || !work.empty(); });
-      if (work.empty()) return;
-      auto next = std::move(work.front());
-      work.pop_front();
-      lock.unlock();
-      next();
-      lock.lock();
-    }
-  }
-
-  void later(std::function<void()> what) {
-    std::lock_guard<std::mutex> lock(mutex);
-    work.push_back(std::move(what));
-    work_ready.notify_one();
   }
 };
 
@@ -224,14 +248,21 @@ void completed_by_rados(rados_completion_t completion, void* argument) {
   rados_aio_release(completion);
   Cluster* cluster = operation->cluster;
   const uint32_t slot = operation->slot;
+  rados_ioctx_t pool = operation->pool;
   {
     std::lock_guard<std::mutex> lock(cluster->mutex);
     cluster->idle.push_back(operation);
   }
-  cluster->complete(slot, result);
+  if (result != -ENOENT) return cluster->complete(slot, result);
+  // Of an object that is missing, and of a pool that is: two things that must not be taken for each other. Rare enough to look each time.
+  cluster->asking.later([=] {
+    char name[256];
+    const int found = rados_pool_reverse_lookup(cluster->rados, rados_ioctx_get_id(pool), name, sizeof name);
+    cluster->complete(slot, found == -ENOENT ? POOL_IS_GONE : -ENOENT);
+  });
 }
 
-Operation* take_operation(Cluster* cluster, uint32_t slot) {
+Operation* take_operation(Cluster* cluster, uint32_t slot, rados_ioctx_t pool) {
   Operation* operation = nullptr;
   {
     std::lock_guard<std::mutex> lock(cluster->mutex);
@@ -243,6 +274,7 @@ Operation* take_operation(Cluster* cluster, uint32_t slot) {
   if (operation == nullptr) operation = new Operation();
   operation->cluster = cluster;
   operation->slot = slot;
+  operation->pool = pool;
   operation->stat = false;
   rados_aio_create_completion2(operation, completed_by_rados, &operation->completion);
   return operation;
@@ -287,6 +319,11 @@ napi_value mutate(napi_env env, napi_callback_info info) {
   if (steps & STEP_CREATE_EXCLUSIVE) rados_write_op_create(op, LIBRADOS_CREATE_EXCLUSIVE, nullptr);
   // The supplied value stands on the left: mine is at least the stored one. An object without the attribute passes.
   if (steps & STEP_GUARD) rados_write_op_cmpxattr(op, EPOCH_ATTRIBUTE, LIBRADOS_CMPXATTR_OP_GTE, stamp, sizeof stamp);
+  if (steps & STEP_SUCCEED) {
+    char expected[8];
+    epoch_bytes(length, expected);
+    rados_write_op_cmpxattr(op, EPOCH_ATTRIBUTE, LIBRADOS_CMPXATTR_OP_EQ, expected, sizeof expected);
+  }
   if (steps & STEP_STAMP) rados_write_op_setxattr(op, EPOCH_ATTRIBUTE, stamp, sizeof stamp);
   if (steps & STEP_HINT) {
     rados_write_op_set_alloc_hint2(op, expected_bytes, expected_bytes, LIBRADOS_ALLOC_HINT_FLAG_RANDOM_READ | LIBRADOS_ALLOC_HINT_FLAG_RANDOM_WRITE);
@@ -298,8 +335,9 @@ napi_value mutate(napi_env env, napi_callback_info info) {
   if (steps & STEP_REMOVE) rados_write_op_remove(op);
   if (steps & STEP_SET_SEGMENTS) rados_write_op_setxattr(op, SEGMENTS_ATTRIBUTE, data, data_length);
 
-  Operation* operation = take_operation(cluster, slot);
-  const int result = rados_aio_write_op_operate(op, pool, operation->completion, name, nullptr, 0);
+  Operation* operation = take_operation(cluster, slot, pool);
+  // A full cluster answers with an error instead of keeping the operation, and lets removals through.
+  const int result = rados_aio_write_op_operate(op, pool, operation->completion, name, nullptr, LIBRADOS_OPERATION_FULL_TRY);
   rados_release_write_op(op);
   submitted(operation, result);
   return nullptr;
@@ -321,7 +359,7 @@ napi_value read(napi_env env, napi_callback_info info) {
   REQUIRE(env, arguments.valid && cluster != nullptr && into != nullptr && length > 0 && make_name(name, kind, first, second), "read: wrong arguments");
   rados_ioctx_t pool = cluster->pools[pool_of(kind, first)];
   REQUIRE(env, pool != nullptr, "read: not connected");
-  Operation* operation = take_operation(cluster, slot);
+  Operation* operation = take_operation(cluster, slot, pool);
   submitted(operation, rados_aio_read(pool, name, operation->completion, into, length, offset));
   return nullptr;
 }
@@ -340,7 +378,7 @@ napi_value read_attribute(napi_env env, napi_callback_info info) {
   rados_ioctx_t pool = cluster->pools[POOL_MAPS];
   REQUIRE(env, pool != nullptr, "readAttribute: not connected");
   const char* attribute_name = attribute == ATTRIBUTE_EPOCH ? EPOCH_ATTRIBUTE : SEGMENTS_ATTRIBUTE;
-  Operation* operation = take_operation(cluster, slot);
+  Operation* operation = take_operation(cluster, slot, pool);
   submitted(operation, rados_aio_getxattr(pool, name, operation->completion, attribute_name, into, length));
   return nullptr;
 }
@@ -357,7 +395,7 @@ napi_value stat(napi_env env, napi_callback_info info) {
   REQUIRE(env, arguments.valid && cluster != nullptr && make_name(name, kind, first, second), "stat: wrong arguments");
   rados_ioctx_t pool = cluster->pools[pool_of(kind, first)];
   REQUIRE(env, pool != nullptr, "stat: not connected");
-  Operation* operation = take_operation(cluster, slot);
+  Operation* operation = take_operation(cluster, slot, pool);
   operation->stat = true;
   submitted(operation, rados_aio_stat(pool, name, operation->completion, &operation->stat_size, &operation->stat_time));
   return nullptr;
@@ -422,7 +460,8 @@ napi_value open(napi_env env, napi_callback_info info) {
               napi_ok,
           "open: no thread-safe function");
   Cluster* pointer = cluster.release();
-  pointer->worker = std::thread([pointer] { pointer->run_worker(); });
+  pointer->listing.start();
+  pointer->asking.start();
   napi_add_env_cleanup_hook(env, environment_ends, pointer);
   napi_value external;
   napi_create_external(env, pointer, nullptr, nullptr, &external);
@@ -492,7 +531,7 @@ napi_value connect(napi_env env, napi_callback_info info) {
   const std::string space = arguments.text(6);
   REQUIRE(env, arguments.valid && cluster != nullptr, "connect: wrong arguments");
   const std::string maps = names[0], blocks = names[1];
-  cluster->later([=] {
+  cluster->asking.later([=] {
     std::string step;
     const std::string pools[2] = {maps, blocks};
     const int result = connect_now(cluster, user, conf, pools, space, &step);
@@ -515,7 +554,7 @@ napi_value list(napi_env env, napi_callback_info info) {
   const uint32_t number = arguments.u32(3);
   const uint32_t limit = arguments.u32(4);
   REQUIRE(env, arguments.valid && cluster != nullptr && pool < 2 && cluster->pools[pool] != nullptr, "list: wrong arguments");
-  cluster->later([=] {
+  cluster->listing.later([=] {
     std::string names;
     uint32_t count = 0;
     int result = 0;
@@ -555,7 +594,7 @@ napi_value pool_status(napi_env env, napi_callback_info info) {
   Cluster* cluster = arguments.cluster();
   const uint32_t slot = arguments.u32(1);
   REQUIRE(env, arguments.valid && cluster != nullptr && cluster->rados != nullptr, "poolStatus: wrong arguments");
-  cluster->later([=] {
+  cluster->asking.later([=] {
     uint64_t used = 0;
     int result = 0;
     for (auto pool : cluster->pools) {
@@ -601,7 +640,7 @@ napi_value close(napi_env env, napi_callback_info info) {
   Cluster* cluster = arguments.cluster();
   const uint32_t slot = arguments.u32(1);
   REQUIRE(env, arguments.valid && cluster != nullptr, "close: wrong arguments");
-  cluster->later([=] {
+  cluster->asking.later([=] {
     release_pools(cluster);
     if (cluster->rados != nullptr) rados_shutdown(cluster->rados);
     cluster->rados = nullptr;
@@ -618,10 +657,9 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   {
     std::lock_guard<std::mutex> lock(cluster->mutex);
     cluster->closing = true;
-    cluster->worker_ends = true;
-    cluster->work_ready.notify_one();
   }
-  cluster->worker.join();
+  cluster->listing.end();
+  cluster->asking.end();
   napi_remove_env_cleanup_hook(env, environment_ends, cluster);
   napi_release_threadsafe_function(cluster->wake, napi_tsfn_abort);
   napi_delete_reference(env, cluster->results_ref);
