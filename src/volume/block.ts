@@ -2,7 +2,7 @@
  * What an open volume remembers of a block it uses: the map's entry, handles to its objects, and which of its operations are under way.
  * Operations that overlap, one of them changing something, run one after the other in the order of their submission.
  */
-import { type ArchipelagoError, assert } from '../base/index.ts';
+import { ArchipelagoError, assert } from '../base/index.ts';
 import type { BlockObject, WritableBlockObject } from '../blocker/index.ts';
 import type { LayeredEntry } from '../mapper/index.ts';
 import { IO_READ, type VolumeIo } from './device.ts';
@@ -46,6 +46,12 @@ export class Block {
 
   constructor(index: number) {
     this.index = index;
+  }
+
+  /** What is told of a store's error: a missing object that the map mentions is damage, never zeros. */
+  describe(error: ArchipelagoError | null): ArchipelagoError | null {
+    if (error?.code !== 'not-found') return error;
+    return new ArchipelagoError('corrupt', `block ${this.index}: the map names an object that is missing: ${error.message}`, { cause: error });
   }
 
   get idle(): boolean {

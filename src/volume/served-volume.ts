@@ -224,7 +224,7 @@ export class ServedVolume implements SplitOwner {
       block.freshlyLayered = true;
       this.merger?.wanted();
     }
-    this.complete(io, this.describe(block, error));
+    this.complete(io, block.describe(error));
     this.runQueue(block);
   }
 
@@ -249,14 +249,8 @@ export class ServedVolume implements SplitOwner {
     this.idleTasks.push(task);
     // How much of it has become zeros is not known.
     if (error !== null && io.kind === IO_ZERO) block.zeroed = null;
-    this.complete(io, error === null ? null : this.describe(block, error));
+    this.complete(io, error === null ? null : block.describe(error));
     if (!block.queue.empty) this.runQueue(block);
-  }
-
-  /** A missing object that the map mentions is damage, never zeros. */
-  private describe(block: Block, error: ArchipelagoError | null): ArchipelagoError | null {
-    if (error?.code !== 'not-found') return error;
-    return new ArchipelagoError('corrupt', `block ${block.index}: the map names an object that is missing: ${error.message}`, { cause: error });
   }
 
   private runQueue(block: Block): void {
@@ -343,7 +337,7 @@ export class ServedVolume implements SplitOwner {
 
   private claimEnded(block: Block, error: ArchipelagoError | null): void {
     block.exclusive = false;
-    block.claimError = this.describe(block, error);
+    block.claimError = block.describe(error);
     if (block.claimError !== null) {
       block.releaseObjects();
       this.loadFailed(block, block.claimError);
