@@ -239,10 +239,12 @@ class MemoryVolumeStore implements VolumeStore {
     });
   }
 
-  writeHeader(bytes: Uint8Array): Promise<void> {
+  async writeHeader(bytes: Uint8Array, after?: Promise<void>): Promise<void> {
+    const copy = bytes.slice();
+    await after;
     return this.promise(() => {
       this.checkLog();
-      this.log.header = bytes.slice();
+      this.log.header = copy;
     });
   }
 

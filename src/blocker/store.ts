@@ -81,8 +81,11 @@ export interface VolumeStore {
   appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean;
   /** Removes the segments below `segment`; called after a header that no longer needs them is durable. */
   dropSegments(segment: number): Promise<void>;
-  /** Replaces the header atomically and durably. */
-  writeHeader(bytes: Uint8Array): Promise<void>;
+  /**
+   * Replaces the header atomically and durably; not before `after` has resolved, and not at all when that rejects, but what can be done
+   * of it meanwhile is. The caller hears of the rejection of `after` here too.
+   */
+  writeHeader(bytes: Uint8Array, after?: Promise<void>): Promise<void>;
   /** Writes a page; durable after the next `sync`. A name is written once, but a retry after an error may repeat it with the same bytes. */
   writePage(generation: Generation, sequence: number, bytes: Uint8Array): Promise<void>;
   /**

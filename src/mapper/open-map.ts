@@ -52,6 +52,8 @@ export class OpenMap implements StoreWaiter {
   private maintenance: Promise<void> = Promise.resolve();
   /** A fold whose pages or header could not be written yet; it goes first at the next try. */
   private unfinishedFold: UnfinishedFold | null = null;
+  /** The header that is written needs no segments below this one. */
+  private droppable: number | null = null;
   private foldWanted = false;
   private flushRunning: Promise<void> | null = null;
   private flushNext: Promise<void> | null = null;
@@ -358,6 +360,7 @@ export class OpenMap implements StoreWaiter {
       const captured = await this.captureSettled(null);
       this.unfinishedFold = captured;
       await this.finishFold();
+      await this.dropFolded();
       return captured.header.root;
     });
   }
@@ -381,6 +384,8 @@ export class OpenMap implements StoreWaiter {
         resolve({ root: fold.header.root, durable });
         // Whoever asked for the cut learns of its failure; here it only ends the turn.
         await durable.catch(() => undefined);
+        // Nobody waits for this either. Where it fails, the next fold removes them.
+        await this.dropFolded().catch(() => undefined);
       }).catch(reject);
     });
   }
@@ -421,12 +426,22 @@ export class OpenMap implements StoreWaiter {
       await Promise.all(writes);
     }
     // The header must not survive a power failure that its pages, or the data of their entries, do not.
-    await this.syncOrStop(() => this.store.sync());
-    await this.store.writeHeader(encodeHeader(this.options.volume, this.options.epoch, header));
+    const synced = this.syncOrStop(() => this.store.sync());
+    const written = this.store.writeHeader(encodeHeader(this.options.volume, this.options.epoch, header), synced);
+    // Either may fail first, and what follows waits for the end of both.
+    for (const result of await Promise.allSettled([synced, written])) if (result.status === 'rejected') throw result.reason;
     this.unfinishedFold = null;
     this.pages.tree.written(fold);
     if (this.writer.identity.segment === header.segment) this.unmarkedBefore = false;
-    await this.store.dropSegments(header.segment);
+    this.droppable = header.segment;
+  }
+
+  /** Removes the segments that are folded; once, since the next fold removes with its own what is left of them. */
+  private async dropFolded(): Promise<void> {
+    const { droppable } = this;
+    if (droppable === null) return;
+    this.droppable = null;
+    await this.store.dropSegments(droppable);
   }
 
   private exclusive<Result>(work: () => Promise<Result>): Promise<Result> {

@@ -53,7 +53,8 @@ export interface Collected extends Freed {
 
 /** What may be asked of a data process, by its own control process or, through that, by another node's. */
 export interface DataRequests {
-  snapshot: { id: VolumeId; name: string };
+  /** Refused with `stale-epoch` when the volume is not called `volumeName` any more. */
+  snapshot: { id: VolumeId; name: string; volumeName: string };
   handOver: { id: VolumeId; to: string };
   /** Becomes the owner, if there is none. */
   own: { id: VolumeId };

@@ -14,4 +14,5 @@ export {
 export type { DiffPage, DiffRequest } from './diff.ts';
 export { NodeLease } from './lease.ts';
 export { ClockedMergePace } from './merge-pace.ts';
+export type { RemovedVolume } from './operations.ts';
 export { type VolumeStats, Volumes } from './volumes.ts';

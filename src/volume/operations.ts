@@ -24,17 +24,17 @@ function mapOf(served: ServedVolume) {
 }
 
 /** Consistent at the moment when everything that was admitted has been answered; I/O goes on while it is made durable. */
-export async function snapshotVolume(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord> {
+export async function snapshotVolume(context: VolumeContext, volume: Volume, name: string, volumeName?: string): Promise<VolumeRecord> {
   for (;;) {
     // What an owner before has under way would land in the snapshot. A handover need not wait for this, so it is no part of the operation itself.
     await (await volume.own(OPEN_TIMEOUT_MS)).claimAll();
-    const record = await snapshotClaimed(context, volume, name);
+    const record = await snapshotClaimed(context, volume, name, volumeName);
     if (record !== null) return record;
   }
 }
 
 /** Null when there is something to claim again, under a new ownership. */
-function snapshotClaimed(context: VolumeContext, volume: Volume, name: string): Promise<VolumeRecord | null> {
+function snapshotClaimed(context: VolumeContext, volume: Volume, name: string, volumeName?: string): Promise<VolumeRecord | null> {
   return volume.exclusively(async () => {
     const served = await volume.own(OPEN_TIMEOUT_MS);
     const map = mapOf(served);
@@ -48,6 +48,9 @@ function snapshotClaimed(context: VolumeContext, volume: Volume, name: string): 
     });
     const generation = await context.registry.propose<'reserveGeneration'>({ type: 'reserveGeneration', id, epoch });
     try {
+      // The answer has brought all that the registry had before it: whoever asks for the volume of this name gets no other's.
+      const called = volume.record.name;
+      if (called !== (volumeName ?? called)) throw new ArchipelagoError('stale-epoch', `volume '${volumeName}' is called '${called}' now`);
       await prepared;
       const cut = await volume.whileStopped(served, async () => {
         const taken = await map.cut(generation);
@@ -131,8 +134,14 @@ export function resizeVolume(context: VolumeContext, volume: Volume, sizeBytes: 
   });
 }
 
+/** What was known of a volume that is removed. */
+export interface RemovedVolume {
+  /** Null where its map was not open. */
+  readonly blocks: number | null;
+}
+
 /** Removes a volume that no client is attached to, here or through `otherClients` at other nodes. */
-export function removeVolume(context: VolumeContext, volume: Volume, otherClients: () => number): Promise<VolumeRecord> {
+export function removeVolume(context: VolumeContext, volume: Volume, otherClients: () => number): Promise<RemovedVolume> {
   return volume.exclusively(async () => {
     const { id, name } = volume.record;
     const propose = async (epoch: Epoch): Promise<VolumeRecord> => {
@@ -149,12 +158,13 @@ export function removeVolume(context: VolumeContext, volume: Volume, otherClient
       if (error instanceof ArchipelagoError && (error.code === 'corrupt' || error.code === 'not-found')) return null;
       throw error;
     });
-    const record = await (served === null ? propose(volume.record.epoch) : volume.whileStopped(served, () => propose(served.epoch)));
+    const blocks = served?.pages.blocks ?? null;
+    await (served === null ? propose(volume.record.epoch) : volume.whileStopped(served, () => propose(served.epoch)));
     // It is gone once the registry says so. A fold under way may take long to end, and what is left here if this process dies, collection removes.
     removeLogLater(context, id, served).catch((error: unknown) => {
       context.log.warn({ error: String(error), volume: id }, 'the log of a removed volume could not be removed; the next collection tries again');
     });
-    return record;
+    return { blocks };
   });
 }
 

@@ -6,7 +6,7 @@ import { type CheckResult, checkMap, MAX_PROBLEMS, writtenGenerations } from './
 import type { HandOverState, VolumeContext } from './context.ts';
 import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
 import { type DiffPage, type DiffRequest, diffPage } from './diff.ts';
-import { type HandOverResult, handOverVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
+import { type HandOverResult, handOverVolume, type RemovedVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
 import { SessionServer } from './session-server.ts';
 import { Volume } from './volume.ts';
@@ -175,8 +175,9 @@ export class Volumes implements DeviceDirectory {
 
   // ---- what the control process asks for ----
 
-  snapshot(id: VolumeId, name: string): Promise<VolumeRecord> {
-    return snapshotVolume(this.context, this.volumeToChange(id), name);
+  /** With `volumeName`: of a volume that is called so at a moment after the call; `stale-epoch` when it is not. */
+  snapshot(id: VolumeId, name: string, volumeName?: string): Promise<VolumeRecord> {
+    return snapshotVolume(this.context, this.volumeToChange(id), name, volumeName);
   }
 
   handOver(id: VolumeId, to: Pick<NodeRecord, 'name' | 'livenessEpoch'>): Promise<HandOverResult> {
@@ -197,7 +198,7 @@ export class Volumes implements DeviceDirectory {
     return resizeVolume(this.context, this.volumeToChange(id), sizeBytes, shrink);
   }
 
-  removeVolume(id: VolumeId): Promise<VolumeRecord> {
+  removeVolume(id: VolumeId): Promise<RemovedVolume> {
     const volume = this.volumeToChange(id);
     return removeVolume(this.context, volume, () => this.sessions.clientsOf(volume));
   }

@@ -196,7 +196,7 @@ describe('a sync', () => {
     await Promise.all([first, alone]);
   });
 
-  it('goes in order: objects and pages, their directories, the journal', async () => {
+  it('goes in order: objects and pages, then their directories; and beside them the journal, then its directory', async () => {
     const volume = await owner(store);
     await volume.sync();
     for (const index of [1, 2, 3]) await written(volume, index);
@@ -205,7 +205,8 @@ describe('a sync', () => {
     durability.log.length = 0;
     await volume.sync();
     const order = durability.log.map((line) => /(data|directory) .*?(blocks|pages|volumes)/.exec(line)?.slice(1, 3).join(' '));
-    expect(order).toEqual([
+    expect(order.filter((call) => call?.endsWith('volumes'))).toEqual(['data volumes', 'directory volumes']);
+    expect(order.filter((call) => !call?.endsWith('volumes'))).toEqual([
       'data blocks',
       'data blocks',
       'data blocks',
@@ -214,8 +215,6 @@ describe('a sync', () => {
       'directory blocks',
       'directory pages',
       'directory pages',
-      'data volumes',
-      'directory volumes',
     ]);
     durability.log.length = 0;
     // A directory once for what was added to it, and nothing where nothing was done.

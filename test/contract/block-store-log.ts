@@ -1,5 +1,6 @@
 /** The part of the contract of stores that is about logs, takeovers and durability. */
 import { describe, expect, it } from 'vitest';
+import { ArchipelagoError } from '../../src/base/index.ts';
 import type { BlockStore, ObjectName, Takeover, VolumeStore } from '../../src/blocker/index.ts';
 import type { StorePromises } from './block-store.ts';
 import {
@@ -55,6 +56,30 @@ function logContract(open: () => Promise<StoreUnderTest>): void {
     expectBytes(segments[0]?.bytes as Uint8Array, pattern(1, 100));
     expectBytes(segments[1]?.bytes as Uint8Array, joined(pattern(2, 100_000), pattern(3, 7)));
     expectBytes(segments[2]?.bytes as Uint8Array, pattern(4, 1));
+  });
+
+  it('replaces the header only after what it waits for, and not at all when that fails', async () => {
+    const volume = await owner(at.store, 1, 1);
+    const header = async () => (await at.other.readHeader(volumeId(1)))?.byteLength;
+    await volume.writeHeader(pattern(1, 10));
+    const failed = Promise.reject(new ArchipelagoError('io-error', 'planted'));
+    failed.catch(() => undefined); // heard of through the call
+    await expectCode(volume.writeHeader(pattern(2, 20), failed), 'io-error');
+    expect(await header()).toBe(10);
+    let go = (): void => undefined;
+    const after = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    let isWritten = false;
+    const written = volume.writeHeader(pattern(3, 30), after).then(() => {
+      isWritten = true;
+    });
+    await volume.sync();
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect([isWritten, await header()]).toEqual([false, 10]);
+    go();
+    await written;
+    expect(await header()).toBe(30);
   });
 
   it('cuts what lies beyond the position of an append', async () => {

@@ -193,6 +193,17 @@ test('an owner that loses lease and volume during a snapshot lets go of what it 
   expect(await cluster.until(read(a, 0))).toBe(2);
 });
 
+test('a snapshot is made of the volume that has the name, not of one that had it', async () => {
+  await ownedByA();
+  const { volumes } = cluster.node('a');
+  const id = volumeId();
+  cluster.apply({ type: 'rename', id, name: 'w' });
+  await expect(cluster.until(volumes.snapshot(id, 's', 'v'))).rejects.toMatchObject({ code: 'stale-epoch' });
+  // Collection would wait for it for ever.
+  expect(cluster.record('w').reservation).toBeNull();
+  expect((await cluster.until(volumes.snapshot(id, 's', 'w'))).name).toBe('s');
+});
+
 test('maintenance that loses the volume before its turn is refused', async () => {
   await ownedByA();
   const held: (() => void)[] = [];

@@ -128,8 +128,9 @@ export class SimVolumeStore implements VolumeStore {
     });
   }
 
-  writeHeader(bytes: Uint8Array): Promise<void> {
+  async writeHeader(bytes: Uint8Array, after?: Promise<void>): Promise<void> {
     const copy = bytes.slice();
+    await after;
     const land = () => {
       this.settle();
       this.log.header = copy;

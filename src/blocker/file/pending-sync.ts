@@ -22,11 +22,16 @@ export class PendingSync {
   }
 }
 
-/** Data first, then the entries that name it. */
+/** Data first, then the entries that name it: a claim may give a name to another file while its data is being synced. */
 export async function syncPending(parts: FileStoreParts, batch: PendingSync): Promise<void> {
-  await forEachBounded(batch.objects, parts.syncParallelism, (file) => file.makeDurable());
-  await forEachBounded(batch.pages, parts.syncParallelism, (path) => syncPage(parts, path));
+  await forEachBounded(filesOf(parts, batch), parts.syncParallelism, (sync) => sync());
   await forEachBounded(batch.directories, parts.syncParallelism, (path) => syncDirectory(parts, path));
+}
+
+/** Objects that are removed meanwhile are left out. */
+function* filesOf(parts: FileStoreParts, batch: PendingSync): Iterable<() => Promise<void>> {
+  for (const file of batch.objects) yield () => file.makeDurable();
+  for (const path of batch.pages) yield () => syncPage(parts, path);
 }
 
 async function syncDirectory(parts: FileStoreParts, path: string): Promise<void> {

@@ -12,8 +12,11 @@ import type { ObjectFile, ObjectOwner } from './object-file.ts';
 import { ObjectTable } from './object-table.ts';
 import type { FileStoreParts } from './parts.ts';
 import { PendingSync, syncPending } from './pending-sync.ts';
-import { SharedRounds } from './rounds.ts';
+import { forEachBounded, SharedRounds } from './rounds.ts';
 import { successor, type TakenLog } from './takeover.ts';
+
+/** Pages since the last sync that are written synchronously. */
+const PAGES_AT_ONCE = 8;
 
 /** The store that a volume store belongs to. */
 export interface VolumeStoreObserver {
@@ -43,6 +46,8 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   /** True while the log holds the mark of what the next owner would have to sync. */
   private hasLeftWord: boolean;
   private pageWrites = 0;
+  /** The generation whose directory of pages is there. */
+  private pagesOf: Generation | null = null;
   private headerWrites: Promise<void> = Promise.resolve();
   private closing: Promise<void> | null = null;
   private underWay = 0;
@@ -83,23 +88,28 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     return this.during(() => this.journal.drop(segment));
   }
 
-  writeHeader(bytes: Uint8Array): Promise<void> {
+  writeHeader(bytes: Uint8Array, after?: Promise<void>): Promise<void> {
     // One after the other: they share a temporary name.
-    const written = this.headerWrites.then(() => this.during(() => this.replaceHeader(bytes)));
+    const written = this.headerWrites.then(() => this.during(() => this.replaceHeader(bytes, after)));
     this.headerWrites = written.catch(() => {
       // Whoever asked for it is told; the next one is tried on its own.
     });
     return written;
   }
 
-  private async replaceHeader(bytes: Uint8Array): Promise<void> {
+  private async replaceHeader(bytes: Uint8Array, after: Promise<void> | undefined): Promise<void> {
     const temporary = `${this.logDirectory}/${NEW_HEADER}`;
     await this.waitSettled();
     try {
       await writeDurably(this.watched, temporary, bytes);
-      await rename(temporary, `${this.logDirectory}/${HEADER}`);
     } catch (error) {
       throw this.logError(error, 'writing the header');
+    }
+    await after;
+    try {
+      await rename(temporary, `${this.logDirectory}/${HEADER}`);
+    } catch (error) {
+      throw this.logError(error, 'replacing the header');
     }
     await this.watched.directory(this.logDirectory);
   }
@@ -110,13 +120,30 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
       try {
         this.leaveWord();
         const path = pagePath(this.parts.directory, generation, sequence);
-        await writePageFile(path, bytes);
+        if (!this.writePageNow(generation, path, bytes)) await writePageFile(path, bytes);
         this.pending.pages.add(path);
         this.pending.addGeneration(`${this.parts.directory}/${PAGES}`, generation);
       } finally {
         this.pageWrites--;
       }
     });
+  }
+
+  /** A cut has few pages, and a guest's next write may wait for it: they do not queue for libuv's pool. A large fold is nobody's hurry. */
+  private writePageNow(generation: Generation, path: string, bytes: Uint8Array): boolean {
+    const { clock, pace } = this.parts;
+    const beganMs = clock.nowMs();
+    if (this.pending.pages.size >= PAGES_AT_ONCE || pace.mayBlock(beganMs)) return false;
+    try {
+      if (this.pagesOf !== generation) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      this.pagesOf = generation;
+      writeFileSync(path, bytes, { mode: 0o600 });
+    } catch {
+      // Asked again, the file system tells what is wrong.
+      return false;
+    }
+    pace.took(beganMs, clock.nowMs());
+    return true;
   }
 
   /**
@@ -148,9 +175,9 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     for (const file of batch.objects) file.dirty = false;
     try {
       await this.syncInherited();
-      await syncPending(this.parts, batch);
+      // Side by side: no record counts before its mark, which is appended once both are durable.
+      await forEachBounded([() => syncPending(this.parts, batch), () => this.journal.sync()], 2, (sync) => sync());
       this.withdrawWord();
-      await this.journal.sync();
     } catch (error) {
       throw this.fail(error, 'syncing');
     } finally {

@@ -94,7 +94,8 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
     });
   }
 
-  writeHeader(bytes: Uint8Array): Promise<void> {
+  async writeHeader(bytes: Uint8Array, after?: Promise<void>): Promise<void> {
+    await after;
     return this.during(() => this.mutate(HEADER, 0, GUARD | WRITE_FULL, bytes, 'writing the header'));
   }
 

@@ -20,7 +20,7 @@ import type {
 import type { CollectionProgress, PageRef, VolumeRecord } from '../../mapper/index.ts';
 import { checkBlockSize, checkLabels, checkSize, checkVolumeName, propose, type Registry } from '../../mapper/registry/index.ts';
 import type { RaftNode } from '../../raft/index.ts';
-import type { DiffPage, VolumeStats } from '../../volume/index.ts';
+import type { DiffPage, RemovedVolume, VolumeStats } from '../../volume/index.ts';
 import type { NodeConfig } from '../config.ts';
 import type { DataRequests } from '../protocol.ts';
 import type { ClusterLinks } from './cluster-links.ts';
@@ -91,7 +91,7 @@ export class NodeAdminService implements AdminService {
   // ---- volumes ----
 
   async createVolume(request: { name: string; size: number; blockSize?: number; labels?: Record<string, string> }): Promise<VolumeView> {
-    return this.view(await this.create({ ...request, importer: null }));
+    return this.newView(await this.create({ ...request, importer: null }));
   }
 
   private async create(request: {
@@ -114,16 +114,19 @@ export class NodeAdminService implements AdminService {
     checkVolumeName(request.name);
     const { id } = await this.find(snapshot);
     const command = { type: 'clone', snapshotId: id, name: request.name, sizeBytes: request.size ?? null, createdAt: this.now() } as const;
-    return this.view(await propose<'clone'>(this.options.raft, command, { timeoutMs: PROPOSE_TIMEOUT_MS }));
+    return this.newView(await propose<'clone'>(this.options.raft, command, { timeoutMs: PROPOSE_TIMEOUT_MS }));
   }
 
   async snapshotVolume(volume: string, request: { name: string }): Promise<VolumeView> {
     checkVolumeName(request.name);
+    const taken = () => this.registry.byName(request.name) !== null;
+    const known = this.registry.byName(volume);
+    // What this node owns need not be looked for: its owner sees to it that the volume has the name, as of a command that comes after this call.
+    const first = known?.owner?.node === this.self && !taken() ? known : await this.find(volume);
     // The owner would notice too, but only after it has done the work.
-    await this.find(volume);
-    if (this.registry.byName(request.name))
-      throw new ArchipelagoError('exists', `the name '${request.name}' is taken`, { hint: 'choose another name' });
-    return this.view(await this.atOwner<VolumeRecord>(volume, 'snapshot', ({ id }) => ({ id, name: request.name })));
+    if (taken()) throw new ArchipelagoError('exists', `the name '${request.name}' is taken`, { hint: 'choose another name' });
+    const parameters = ({ id }: VolumeRecord) => ({ id, name: request.name, volumeName: volume });
+    return this.newView(await this.atOwner<VolumeRecord>(volume, 'snapshot', parameters, first));
   }
 
   async listVolumes(filter: { label?: { key: string; value: string } }): Promise<VolumeView[]> {
@@ -158,15 +161,28 @@ export class NodeAdminService implements AdminService {
 
   async removeVolume(name: string): Promise<VolumeView> {
     const record = await this.find(name);
-    const view = await this.view(record);
-    if (record.kind === 'volume') {
-      await this.atOwner<VolumeRecord>(name, 'remove', ({ id }) => ({ id }));
-      return view;
+    if (record.owner === null && record.importer === null) {
+      const view = await this.removeUnowned(record);
+      if (view !== null) return view;
     }
+    const { blocks } = await this.atOwner<RemovedVolume>(name, 'remove', ({ id }) => ({ id }), record);
+    return volumeView(this.registry, record, new Map([[record.id, { clients: 0, blocks }]]));
+  }
+
+  /** Without opening it: its log, if it has one, collection removes. Null when it has got an owner meanwhile. */
+  private async removeUnowned(record: VolumeRecord): Promise<VolumeView | null> {
+    const { id, epoch, kind, name } = record;
+    const view = await this.view(record);
     if (view.clients > 0)
-      throw new ArchipelagoError('in-use', `snapshot '${name}' has ${view.clients} attached clients`, { hint: 'detach them first' });
-    await propose<'remove'>(this.options.raft, { type: 'remove', id: record.id, epoch: record.epoch }, { timeoutMs: PROPOSE_TIMEOUT_MS });
-    return view;
+      throw new ArchipelagoError('in-use', `${kind} '${name}' has ${view.clients} attached clients`, { hint: 'detach them first' });
+    try {
+      await propose<'remove'>(this.options.raft, { type: 'remove', id, epoch }, { timeoutMs: PROPOSE_TIMEOUT_MS });
+      return view;
+    } catch (error) {
+      // A client that has attached since the question makes its node the owner, under another epoch, or finds the volume gone.
+      if (ArchipelagoError.from(error, 'remove').code === 'stale-epoch') return null;
+      throw error;
+    }
   }
 
   async volumeUri(name: string, node: string | null): Promise<{ uri: string }> {
@@ -248,7 +264,7 @@ export class NodeAdminService implements AdminService {
     const record = await this.create({ ...request, importer: { node: this.self, livenessEpoch } });
     signal.addEventListener('abort', () => void this.abandonImport(record), { once: true });
     if (signal.aborted) void this.abandonImport(record);
-    return { ...(await this.view(record)), uri: nbdUri(request.name, this.options.config.nbd.socket) };
+    return { ...this.newView(record), uri: nbdUri(request.name, this.options.config.nbd.socket) };
   }
 
   async finishImport(name: string): Promise<VolumeView> {
@@ -356,11 +372,19 @@ export class NodeAdminService implements AdminService {
     return record;
   }
 
-  /** Has the owner do something, and follows the ownership while it moves. Without an owner this node becomes it. */
-  private async atOwner<Value>(name: string, method: keyof DataRequests, parameters: (record: VolumeRecord) => object): Promise<Value> {
+  /**
+   * Has the owner do something, and follows the ownership while it moves. Without an owner this node becomes it. `first` is the record by
+   * which the owner is looked for at the first attempt.
+   */
+  private async atOwner<Value>(
+    name: string,
+    method: keyof DataRequests,
+    parameters: (record: VolumeRecord) => object,
+    first: VolumeRecord | null = null,
+  ): Promise<Value> {
     const deadlineMs = this.options.clock.nowMs() + OWNER_TIMEOUT_MS;
-    for (;;) {
-      const record = await this.find(name);
+    for (let known = first; ; known = null) {
+      const record = known ?? (await this.find(name));
       const node = record.owner?.node ?? this.self;
       try {
         return await this.atNode<Value>(node, method, parameters(record), OPERATION_TIMEOUT_MS);
@@ -404,6 +428,11 @@ export class NodeAdminService implements AdminService {
 
   private async view(record: VolumeRecord): Promise<VolumeView> {
     return volumeView(this.registry, record, await this.gather([record]));
+  }
+
+  /** Of what was made just now: nobody can have it open. */
+  private newView(record: VolumeRecord): VolumeView {
+    return volumeView(this.registry, record, new Map());
   }
 
   private now(): string {

@@ -49,8 +49,8 @@ const channel = new Channel(process, {
   liveness: (parameters) => beginLiveness((parameters as LivenessNotice).livenessEpoch),
   ping: () => null,
   snapshot: (parameters) => {
-    const { id, name } = parameters as DataRequests['snapshot'];
-    return data().volumes.snapshot(id, name);
+    const { id, name, volumeName } = parameters as DataRequests['snapshot'];
+    return data().volumes.snapshot(id, name, volumeName);
   },
   handOver: (parameters) => {
     const { id, to } = parameters as DataRequests['handOver'];
