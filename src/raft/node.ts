@@ -333,9 +333,11 @@ export class RaftNode {
     }
   }
 
-  /** A member that asked for one of the commands answers it when it is told of the commit; and a leader that resigns has no later append. */
+  /** A member that asked for one of the commands answers it when it is told of the commit, some commands press anyway, and a leader that resigns has no later append. */
   private mayWait(to: NodeId, { committed }: Ready): boolean {
-    return this.core.role === 'leader' && committed.every(({ clientId }) => clientId !== to);
+    const { stateMachine } = this.options;
+    const presses = ({ kind, clientId, data }: Entry) => clientId === to || (kind === 'command' && stateMachine.isUrgent?.(data) === true);
+    return this.core.role === 'leader' && !committed.some(presses);
   }
 
   private readonly sendNotices = (): void => this.guard(() => this.notices.sendAll());

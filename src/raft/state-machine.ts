@@ -9,7 +9,7 @@ export interface StateChange {
 
 /**
  * The state itself stays with the user, in memory; Raft keeps a copy on the disk from the changes that it is told, from which it makes snapshots.
- * So all that a later command depends on must be among the changes. Both methods are called from within events of the member.
+ * So all that a later command depends on must be among the changes. The methods are called from within events of the member.
  */
 export interface StateMachine {
   /**
@@ -18,6 +18,11 @@ export interface StateMachine {
    * out by the very leader that proposed it, and by no later one, it names its term.
    */
   apply(command: Uint8Array, index: number, term: number): { result: Uint8Array; changes: StateChange[] };
+  /**
+   * Whether every member is told at once that such a command is committed, at the cost of a frame to each. Else only the member that proposed it
+   * is; the others hear of it with the next append, or some milliseconds later. Absent: none is.
+   */
+  isUrgent?(command: Uint8Array): boolean;
   /**
    * Replaces all state: at the start with what storage holds, and after a snapshot was installed. In the order of the keys; the values may be kept.
    */

@@ -197,8 +197,8 @@ export class SessionServer implements Handler {
     for (const session of [...sessions.values()]) if (session.volume === volume) this.end(session);
     const older = [...this.ending].filter((session) => session.volume === volume && session.peerId === link.peerId);
     await Promise.all(older.map((session) => session.whenIdle()));
-    // Whatever the reason, the sender is told to look where the volume is now.
-    const served = await volume.own(SERVE_WAIT_MS).catch(() => null);
+    // Whatever the reason, the sender is told to look where the volume is now. It may have heard of this ownership before we have.
+    const served = await volume.own(SERVE_WAIT_MS, message.epoch as Epoch).catch(() => null);
     // Anything may have happened in between; what counts is how things are now.
     if (!served || served.epoch !== message.epoch || link.incarnation !== incarnation || !link.connected) return MOVED;
     for (const session of [...sessions.values()]) {

@@ -128,17 +128,21 @@ export class Volume {
     this.handedOver = state;
   }
 
-  /** Makes this process the owner, if there is none, and resolves once it serves. Rejects when another node is the owner. */
-  async own(timeoutMs: number): Promise<ServedVolume> {
+  /**
+   * Makes this process the owner, if there is none, and resolves once it serves. Rejects when another node is the owner. `from`: what the
+   * record says of earlier epochs is out of date, as the caller knows from elsewhere.
+   */
+  async own(timeoutMs: number, from = 0 as Epoch): Promise<ServedVolume> {
     const deadlineMs = this.context.clock.nowMs() + timeoutMs;
     this.wanted++;
     try {
       for (let asked = false; ; asked = true) {
         const { owner } = this.record;
         if (this.removed) throw this.goneError();
-        if (owner !== null && owner.node !== this.context.node)
+        const behind = this.record.epoch < from;
+        if (!behind && owner !== null && owner.node !== this.context.node)
           throw new ArchipelagoError('stale-epoch', `volume '${this.record.name}' is owned by node ${owner.node}`);
-        if (this.servedVolume?.epoch === owner?.epoch && this.servedVolume?.admits) return this.servedVolume;
+        if (!behind && this.servedVolume?.epoch === owner?.epoch && this.servedVolume?.admits) return this.servedVolume;
         if (this.context.clock.nowMs() >= deadlineMs)
           throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
         // Once: what fails is tried again at its own pace, and what goes on ends by itself.

@@ -121,6 +121,15 @@ describe('a group', () => {
       expect(second.atMs - first.atMs).toBe(20);
     }));
 
+  it('tells everybody at once of what presses', () =>
+    withNotices(async (cluster, leader, notices) => {
+      const [asking, other] = THREE.filter((id) => id !== leader) as [string, string];
+      await cluster.append(asking, 'urgent', 'x');
+      await cluster.until(() => cluster.machine(other).values.get('urgent') === 'x', 'the other one applies it as well');
+      const [first, second] = notices as [Notice, Notice];
+      expect(second.atMs).toBe(first.atMs);
+    }));
+
   it('confirms a read behind the commits before it', () =>
     withNotices(async (cluster, leader, notices) => {
       const allow = cluster.allow;

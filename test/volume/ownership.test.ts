@@ -99,6 +99,26 @@ test('a handover to a node that does not know the volume yet is refused, and the
   expect(cluster.record('v').owner?.node).toBe('a');
 });
 
+test('the old owner forwards at once, also when the new one hears of the handover later', async () => {
+  await ownedByA();
+  const a = await attach('a');
+  await cluster.until(write(a, 0, 1));
+  const behind: (() => void)[] = [];
+  cluster.node('b').behind = behind;
+  void handOver('a', 'b');
+  await cluster.turns(50);
+  const io = write(a, 0, 2);
+  await cluster.turns(20);
+  expect(cluster.record('v').owner?.node).toBe('b');
+  cluster.node('b').behind = null;
+  for (const see of behind) see();
+  // Time stands still: what is tried again after a pause would never come.
+  await cluster.turns(50);
+  await io;
+  expect(cluster.link('a', 'b').sent.get(ATTACH)).toBe(1);
+  expect(await cluster.until(read(a, 0))).toBe(2);
+});
+
 test('I/O waits while the outcome of a handover is unknown, and goes on with it', async () => {
   await ownedByA();
   const [a, b] = [await attach('a'), await attach('b')];

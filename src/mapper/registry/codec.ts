@@ -28,6 +28,9 @@ const VERSION = 1;
 /** No command that the rules allow is longer; a longer one is refused before it gets into a log. */
 export const MAX_COMMAND_BYTES = 64 * 1024;
 
+/** Enough for the longest type of a command, and what is around it. */
+const TYPE_BYTES = 48;
+
 /** What the current owner's `acquire` was answered, for when it asks again. */
 interface Acquisition {
   readonly generation: Generation;
@@ -201,6 +204,13 @@ export function encodeCommand(value: Command): Uint8Array {
 export function decodeCommand(bytes: Uint8Array): Command {
   if (bytes.byteLength > MAX_COMMAND_BYTES) throw corrupt('command', `${bytes.byteLength} bytes are too long`);
   return unpack(command, bytes, 'command');
+}
+
+/** What kind of command this is; empty for what is none. Looks at its first bytes alone. */
+export function typeOfCommand(bytes: Uint8Array): string {
+  // The type is the first key of every command.
+  const start = String.fromCharCode(...bytes.subarray(1, 1 + TYPE_BYTES));
+  return /^\{"type":"(\w+)"/.exec(start)?.[1] ?? '';
 }
 
 export function encodeResult<Type extends Command['type']>(type: Type, result: CommandResult<CommandValues[Type]>): Uint8Array {

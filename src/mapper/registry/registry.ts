@@ -4,12 +4,15 @@
  */
 import { ArchipelagoError, assert, type VolumeId } from '../../base/index.ts';
 import type { StateChange, StateMachine } from '../../raft/index.ts';
-import { decodeCommand, encodeResult } from './codec.ts';
+import { decodeCommand, encodeResult, typeOfCommand } from './codec.ts';
 import type { CollectionRecord } from './collection-types.ts';
 import { COMMANDS } from './commands.ts';
 import type { Invitation, RemovedNode } from './membership-types.ts';
 import { type RegistryChange, State } from './state.ts';
 import type { Command, CommandResult, CommandValues, NodeRecord, VolumeRecord } from './types.ts';
+
+/** Somebody's I/O waits until another node than the one that proposed it has applied it. */
+const URGENT: ReadonlySet<string> = new Set(['acquire', 'handOver', 'release', 'releaseUnclean', 'expireNode', 'grant'] satisfies Command['type'][]);
 
 export class Registry implements StateMachine {
   private state = new State();
@@ -29,6 +32,10 @@ export class Registry implements StateMachine {
     if (events.some(({ kind }) => kind === 'volume' || kind === 'removed')) this.sortedNames = null;
     for (const event of events) this.tell(event);
     return { result, changes };
+  }
+
+  isUrgent(command: Uint8Array): boolean {
+    return URGENT.has(typeOfCommand(command));
   }
 
   /** Replaces everything by stored entries, in any order. Throws `corrupt` or `unsupported-version` and then changes nothing. */

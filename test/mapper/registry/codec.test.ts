@@ -10,6 +10,7 @@ import {
   encodeResult,
   encodeVolume,
   MAX_COMMAND_BYTES,
+  typeOfCommand,
   volumeKey,
 } from '../../../src/mapper/registry/codec.ts';
 import { MAX_ADDRESSES, MAX_LABEL_VALUE_BYTES, MAX_LABELS } from '../../../src/mapper/registry/names.ts';
@@ -34,6 +35,7 @@ describe('commands', () => {
       fc.property(anyCommand, (command) => {
         const bytes = encodeCommand(command);
         expect(decodeCommand(bytes)).toEqual(command);
+        expect(typeOfCommand(bytes)).toBe(command.type);
         const reversed = Object.fromEntries(Object.entries(command).reverse()) as unknown as Command;
         expect(encodeCommand(reversed)).toEqual(bytes);
       }),

@@ -27,6 +27,10 @@ export class Registers implements StateMachine {
     return { result: encode(text), changes: [{ key, value: encode(text) }] };
   }
 
+  isUrgent(command: Uint8Array): boolean {
+    return decode(command).includes('"urgent"');
+  }
+
   load(entries: Iterable<{ key: string; value: Uint8Array }>): void {
     this.loads++;
     this.values.clear();
