@@ -51,6 +51,29 @@ export class ProtobufWriter {
     this.at += byteLength;
   }
 
+  /** Leaves room for what is no protobuf. Its bytes are those of whatever was written here before. */
+  skip(count: number): void {
+    this.reserve(count);
+    this.at += count;
+  }
+
+  /** Fields that were written before. */
+  fields(encoded: Uint8Array): void {
+    this.reserve(encoded.byteLength);
+    this.bytes.set(encoded, this.at);
+    this.at += encoded.byteLength;
+  }
+
+  /** Bytes since the last `take`. */
+  get length(): number {
+    return this.at;
+  }
+
+  /** What was written behind the first `start` bytes, in a buffer of its own. */
+  copyFrom(start: number): Uint8Array {
+    return this.bytes.slice(start, this.at);
+  }
+
   /** Begins a message within the message; what this returns ends it. */
   begin(field: number): number {
     this.reserve(FIELD_BYTES);
@@ -76,7 +99,14 @@ export class ProtobufWriter {
 
   /** What was written since the last call, in a buffer of its own. */
   take(): Uint8Array {
-    const taken = this.bytes.slice(0, this.at);
+    const taken = this.copyFrom(0);
+    this.at = 0;
+    return taken;
+  }
+
+  /** The same without a copy: it holds until something else is written. */
+  takeView(): Uint8Array {
+    const taken = this.bytes.subarray(0, this.at);
     this.at = 0;
     return taken;
   }
@@ -120,6 +150,15 @@ export class ProtobufReader {
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
     this.limit = bytes.length;
+  }
+
+  /** Of the next field, when the one before has been read. */
+  get position(): number {
+    return this.at;
+  }
+
+  copy(start: number, end: number): Uint8Array {
+    return copyOf(this.bytes, start, end);
   }
 
   /** The number of the next field, or 0 at the end of the message. Its value must be read, or skipped, before the next one. */

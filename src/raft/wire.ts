@@ -34,8 +34,18 @@
  *     oneof body { Raft raft = 4; Chunk chunk = 5; ChunkReply chunkReply = 6; }
  *   }
  */
-import { ArchipelagoError, assertCounter } from '../base/index.ts';
-import type { Configuration, Entry, EntryKind, LogIndex, Message, ProposalEntry, SnapshotMeta, Term } from './core/types.ts';
+import { ArchipelagoError } from '../base/index.ts';
+import {
+  counter,
+  ENTRIES_FIELD,
+  readEntry,
+  readSnapshotMeta,
+  rememberEntries,
+  writeAndRememberEntries,
+  writeEntry,
+  writeSnapshotMeta,
+} from './codec.ts';
+import type { Entry, LogIndex, Message, SnapshotMeta, Term } from './core/types.ts';
 import { ProtobufReader, ProtobufWriter } from './protobuf.ts';
 import type { StateEntry } from './storage/storage.ts';
 
@@ -58,7 +68,6 @@ const MESSAGE_TYPES: readonly (Message['type'] | null)[] = [
   'readIndexReply',
   'transferLeader',
 ];
-const ENTRY_KINDS: readonly (EntryKind | null)[] = [null, 'command', 'noop', 'configuration'];
 const NO_DATA = new Uint8Array(0);
 
 export interface Chunk {
@@ -148,7 +157,7 @@ function writeMessage(message: Message): void {
     case 'append':
       writer.counter(7, counter(message.previousIndex));
       writer.counter(8, counter(message.previousTerm));
-      for (const entry of message.entries) writeEntry(entry, entry.index, entry.term);
+      writeAndRememberEntries(writer, message.entries);
       writer.counter(10, counter(message.commit));
       writer.flag(19, message.quiet);
       break;
@@ -166,7 +175,7 @@ function writeMessage(message: Message): void {
       writer.counter(15, counter(message.round));
       break;
     case 'propose':
-      for (const entry of message.entries) writeEntry(entry, 0, 0);
+      for (const entry of message.entries) writeEntry(writer, entry, 0, 0);
       break;
     case 'readIndex':
       writer.counter(16, counter(message.context));
@@ -184,32 +193,12 @@ function writeMessage(message: Message): void {
   writer.end(start);
 }
 
-function writeEntry(entry: ProposalEntry, index: number, term: number): void {
-  const start = writer.begin(9);
-  writer.counter(1, counter(index));
-  writer.counter(2, counter(term));
-  writer.counter(3, ENTRY_KINDS.indexOf(entry.kind));
-  writer.blob(4, entry.data);
-  writer.text(5, entry.clientId);
-  writer.counter(6, counter(entry.session));
-  writer.counter(7, counter(entry.sequence));
-  writer.counter(8, counter(entry.acknowledged));
-  writer.end(start);
-}
-
 function writeChunk(chunk: Chunk): void {
   const { snapshot } = chunk;
   const start = writer.begin(5);
   writer.counter(1, counter(chunk.transfer));
   writer.counter(2, counter(chunk.term));
-  const snapshotStart = writer.begin(3);
-  writer.counter(1, counter(snapshot.index));
-  writer.counter(2, counter(snapshot.term));
-  const configurationStart = writer.begin(3);
-  const { voters, outgoing, learners, learnersNext } = snapshot.configuration;
-  for (const [position, ids] of [voters, outgoing, learners, learnersNext].entries()) for (const id of ids) writer.text(position + 1, id);
-  writer.end(configurationStart);
-  writer.end(snapshotStart);
+  writeSnapshotMeta(writer, 3, snapshot);
   writer.counter(4, counter(chunk.sequence));
   for (const { key, value } of chunk.entries) {
     const entryStart = writer.begin(5);
@@ -230,14 +219,22 @@ function readMessage(reader: ProtobufReader, from: string, to: string): Message 
   numbers.fill(0);
   const entries: Entry[] = [];
   let target = '';
+  // Of the entries; 0 and -1 while there are none, and once they do not stand together.
+  let start = 0;
+  let end = 0;
   const outer = reader.enter();
-  for (let field = reader.next(); field !== 0; field = reader.next()) {
-    if (field === 9) entries.push(readEntry(reader));
-    else if (field === 18) target = reader.text();
+  for (let at = reader.position, field = reader.next(); field !== 0; at = reader.position, field = reader.next()) {
+    if (field === ENTRIES_FIELD) {
+      entries.push(readEntry(reader));
+      if (end === 0) start = at;
+      end = end === 0 || end === at ? reader.position : -1;
+    } else if (field === 18) target = reader.text();
     else if (field < numbers.length) numbers[field] = reader.counter();
     else reader.skip();
   }
   reader.leave(outer);
+  // What a follower is sent is what it stores.
+  if (end > 0 && MESSAGE_TYPES[numbers[1] as number] === 'append') rememberEntries(entries, reader.copy(start, end));
   return messageOf(from, to, entries, target);
 }
 
@@ -276,32 +273,6 @@ function messageOf(from: string, to: string, entries: Entry[], target: string): 
   }
 }
 
-function readEntry(reader: ProtobufReader): Entry {
-  let index = 0;
-  let term = 0;
-  let kind: EntryKind | null | undefined = null;
-  let data = NO_DATA;
-  let clientId = '';
-  let session = 0;
-  let sequence = 0;
-  let acknowledged = 0;
-  const outer = reader.enter();
-  for (let field = reader.next(); field !== 0; field = reader.next()) {
-    if (field === 1) index = reader.counter();
-    else if (field === 2) term = reader.counter();
-    else if (field === 3) kind = ENTRY_KINDS[reader.counter()];
-    else if (field === 4) data = reader.blob();
-    else if (field === 5) clientId = reader.name();
-    else if (field === 6) session = reader.counter();
-    else if (field === 7) sequence = reader.counter();
-    else if (field === 8) acknowledged = reader.counter();
-    else reader.skip();
-  }
-  reader.leave(outer);
-  if (kind == null) throw new ArchipelagoError('invalid-argument', 'a Raft entry of unknown kind');
-  return { index: index as LogIndex, term: term as Term, kind, data, clientId, session, sequence, acknowledged };
-}
-
 function readChunk(reader: ProtobufReader): Chunk {
   const entries: StateEntry[] = [];
   const chunk = { transfer: 0, term: 0, sequence: 0, last: false, count: 0, sum: 0 };
@@ -310,7 +281,7 @@ function readChunk(reader: ProtobufReader): Chunk {
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) chunk.transfer = reader.counter();
     else if (field === 2) chunk.term = reader.counter();
-    else if (field === 3) snapshot = readSnapshot(reader);
+    else if (field === 3) snapshot = readSnapshotMeta(reader);
     else if (field === 4) chunk.sequence = reader.counter();
     else if (field === 5) entries.push(readStateEntry(reader));
     else if (field === 6) chunk.last = reader.flag();
@@ -321,35 +292,6 @@ function readChunk(reader: ProtobufReader): Chunk {
   reader.leave(outer);
   if (snapshot === null) throw new ArchipelagoError('invalid-argument', 'a chunk without its snapshot');
   return { ...chunk, snapshot, entries };
-}
-
-function readSnapshot(reader: ProtobufReader): SnapshotMeta {
-  let index = 0;
-  let term = 0;
-  let configuration: Configuration | null = null;
-  const outer = reader.enter();
-  for (let field = reader.next(); field !== 0; field = reader.next()) {
-    if (field === 1) index = reader.counter();
-    else if (field === 2) term = reader.counter();
-    else if (field === 3) configuration = readConfiguration(reader);
-    else reader.skip();
-  }
-  reader.leave(outer);
-  if (configuration === null) throw new ArchipelagoError('invalid-argument', 'a snapshot without its members');
-  return { index: index as LogIndex, term: term as Term, configuration };
-}
-
-function readConfiguration(reader: ProtobufReader): Configuration {
-  const lists: string[][] = [[], [], [], []];
-  const outer = reader.enter();
-  for (let field = reader.next(); field !== 0; field = reader.next()) {
-    const list = lists[field - 1];
-    if (list === undefined) reader.skip();
-    else list.push(reader.text());
-  }
-  reader.leave(outer);
-  const [voters, outgoing, learners, learnersNext] = lists as [string[], string[], string[], string[]];
-  return { voters, outgoing, learners, learnersNext };
 }
 
 function readStateEntry(reader: ProtobufReader): StateEntry {
@@ -376,9 +318,4 @@ function readChunkReply(reader: ProtobufReader): ChunkReply {
   }
   reader.leave(outer);
   return reply;
-}
-
-function counter(value: number): number {
-  assertCounter(value, 'number of a Raft frame');
-  return value;
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
 import { Prng } from '../../src/base/index.ts';
-import type { Message, MessageBody } from '../../src/raft/core/types.ts';
+import type { Entry, Message, MessageBody } from '../../src/raft/core/types.ts';
 import { decodeFrame, encodeFrame, type Frame, type FrameBody } from '../../src/raft/wire.ts';
 
 /** The schema as the comment of the module has it. */
@@ -91,6 +91,11 @@ class Draw {
   }
 }
 
+/** As good as the entry, but another object. */
+function copyOf(entry: Entry): Entry {
+  return { ...entry };
+}
+
 const draw = new Draw(5);
 const FRAMES = Array.from({ length: 15 }, () => draw.frames()).flat();
 
@@ -108,6 +113,31 @@ describe('a frame', () => {
       // Nothing is lost on the way through the other one; only zeros that it writes out could make a difference.
       expect(Buffer.from(again).equals(bytes)).toBe(true);
     }
+  });
+
+  it('with entries that were sent or received before is the same as without such a memory', () => {
+    const frame = (entries: readonly Entry[]) => {
+      const message = { from: 'a', to: 'b', term: 1, type: 'append', previousIndex: 0, previousTerm: 0, entries, commit: 0, quiet: false };
+      return encodeFrame('a', 'b', { raft: message as unknown as Message });
+    };
+    const draws = new Draw(9);
+    const sent = Array.from({ length: 6 }, () => draws.entry(true) as unknown as Entry);
+    const received = (decodeFrame(frame(sent.slice(0, 3).map(copyOf))) as unknown as { raft: { entries: Entry[] } }).raft.entries;
+    const other = draws.entry(true) as unknown as Entry;
+    const [first, second, third] = sent as [Entry, Entry, Entry];
+    const lists = [
+      [first, second, third],
+      [first, other, third],
+      [first, second, other],
+      [first, second],
+      [second, third],
+      sent,
+      [...received, ...sent],
+      [other, ...received, first],
+      [...received.slice(1), ...received],
+      sent,
+    ];
+    for (const entries of lists) expect(Buffer.from(frame(entries)).equals(frame(entries.map(copyOf)))).toBe(true);
   });
 
   it('may have fields that nobody knows yet', () => {

@@ -7,8 +7,9 @@
 import { crc32, type Prng, silentLog, viewOf } from '../../../src/base/index.ts';
 import { type Configuration, LevelStorage, type RaftStorage, type StorageBatch } from '../../../src/raft/index.ts';
 import type { LevelFiles } from '../../../src/raft/storage/level-files.ts';
+import { decodeMeta, decodeRun, type Meta } from '../../../src/raft/storage/records.ts';
 import type { Database, DatabaseBatch, DatabaseSnapshot } from '../../../src/raft/storage/recovery.ts';
-import { entryKey } from '../../../src/raft/storage/recovery.ts';
+import { entryKey, META_KEY } from '../../../src/raft/storage/recovery.ts';
 import type { Mark, Marks } from '../../../src/raft/storage/watermark.ts';
 import type { Host } from '../host.ts';
 import { Disk, type DiskCounts, kindOf, type WriteKind } from './disk.ts';
@@ -30,7 +31,9 @@ export class LevelDisk extends Disk {
   /** The batches under way, oldest first: that of the storage, and one of a snapshot that is being staged. */
   private underWay: Operation[][] = [];
   private metaRecord: Uint8Array | null = null;
-  private metaBase = 0;
+  private meta: Meta | null = null;
+  /** Of the entries of each record. */
+  private readonly terms = new WeakMap<Uint8Array, readonly number[]>();
   /** What the write under way is about. */
   private kind: WriteKind = 'state';
   private readonly id: string;
@@ -91,10 +94,15 @@ export class LevelDisk extends Disk {
   }
 
   override holds(index: number, term: number): boolean {
-    const base = this.baseIndex();
-    if (index <= base) return true;
-    const record = this.synced.get(entryKey(index));
-    return record !== undefined && termOf(record) === term;
+    const meta = this.syncedMeta();
+    if (meta === null || index > meta.last.index) return false;
+    if (index <= meta.base.index) return true;
+    // In the last record that begins no later: what the one before has from there on was replaced.
+    for (let first = index; first >= meta.first.index; first--) {
+      const record = this.synced.get(entryKey(first));
+      if (record !== undefined) return this.termsOf(record, first)[index - first] === term;
+    }
+    return false;
   }
 
   /** Keeps a part of what was written and not synced, up to a record that is perhaps there in part. */
@@ -145,7 +153,7 @@ export class LevelDisk extends Disk {
   private batch(): DatabaseBatch {
     const operations: Operation[] = [];
     return {
-      put: (key, value) => operations.push({ type: 'put', key, value }),
+      put: (key, value) => operations.push({ type: 'put', key, value: value.slice() }),
       del: (key) => operations.push({ type: 'del', key }),
       write: () => {
         const { kind } = this;
@@ -168,15 +176,24 @@ export class LevelDisk extends Disk {
     for (const key of keys) yield [key, records.get(key) as Uint8Array];
   }
 
-  /** Of the log on the disk, from the meta record; read again only when there is another. */
-  private baseIndex(): number {
-    const record = this.synced.get('m');
-    if (record === undefined) return 0;
+  /** What the disk says of its log; read again only when there is another record. */
+  private syncedMeta(): Meta | null {
+    const record = this.synced.get(META_KEY);
+    if (record === undefined) return null;
     if (record !== this.metaRecord) {
       this.metaRecord = record;
-      this.metaBase = (JSON.parse(new TextDecoder().decode(record.subarray(4))) as { base: { index: number } }).base.index;
+      this.meta = decodeMeta(record, 'a simulated disk');
     }
-    return this.metaBase;
+    return this.meta;
+  }
+
+  private termsOf(record: Uint8Array, first: number): readonly number[] {
+    let terms = this.terms.get(record);
+    if (terms === undefined) {
+      terms = decodeRun(record, first, 'a simulated disk').map((entry) => entry.term);
+      this.terms.set(record, terms);
+    }
+    return terms;
   }
 }
 
@@ -236,11 +253,6 @@ function carryOut(records: Records, operations: readonly Operation[]): void {
     if (operation.type === 'put') records.set(operation.key, operation.value);
     else records.delete(operation.key);
   }
-}
-
-/** Of a stored entry; see `records.ts`. */
-function termOf(record: Uint8Array): number {
-  return Number(viewOf(record).getBigUint64(18));
 }
 
 /** A batch as it stands in the log. */

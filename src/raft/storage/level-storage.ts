@@ -6,8 +6,8 @@ import { ArchipelagoError, assert, type Log } from '../../base/index.ts';
 import { configurationOf } from '../core/configuration.ts';
 import type { HardState, InitialState, LogIndex, SnapshotMeta, Term } from '../core/types.ts';
 import { type LevelFiles, openLevelFiles } from './level-files.ts';
-import { corrupt, decodeMeta, decodeStateValue, encodeEntry, encodeMeta, encodeStateValue, type Meta, newMeta, stateChecksum } from './records.ts';
-import { checkAgainstMark, type Database, entryKey, META_KEY, readEntries, STATE_PREFIX, statePrefix } from './recovery.ts';
+import { corrupt, decodeMeta, decodeStateValue, encodeMeta, encodeRun, encodeStateValue, type Meta, newMeta, stateChecksum } from './records.ts';
+import { checkAgainstMark, type Database, entryKey, META_KEY, type Run, readEntries, STATE_PREFIX, statePrefix } from './recovery.ts';
 import type { RaftStorage, Staging, StateDigest, StateEntry, StateView, StorageBatch } from './storage.ts';
 import { type Marks, markOf } from './watermark.ts';
 
@@ -34,8 +34,8 @@ export class LevelStorage implements RaftStorage {
   private readonly database: Database;
   private readonly watermark: Marks;
   private meta: Meta;
-  /** The chain of each stored entry, from the base on: `chains[0]` is the base's. */
-  private chains: number[];
+  /** The stored records of the log, in order. */
+  private runs: Run[];
   /** The checksum of each state entry, so that the digest can be kept without reading. */
   private checksums = new Map<string, number>();
   private stateWasRead = false;
@@ -69,8 +69,8 @@ export class LevelStorage implements RaftStorage {
     try {
       if (hadMark && found === null && meta.batch > 1) throw corrupt('the watermark file is damaged', directory);
       if (found !== null) checkAgainstMark(meta, found, directory);
-      const { entries, chains } = await readEntries(database, meta, directory);
-      const storage = new LevelStorage(directory, database, watermark, meta, chains, entries);
+      const { entries, runs } = await readEntries(database, meta, directory);
+      const storage = new LevelStorage(directory, database, watermark, meta, runs, entries);
       await storage.start(files);
       return storage;
     } catch (error) {
@@ -79,18 +79,18 @@ export class LevelStorage implements RaftStorage {
     }
   }
 
-  private constructor(directory: string, database: Database, watermark: Marks, meta: Meta, chains: number[], entries: InitialState['entries']) {
+  private constructor(directory: string, database: Database, watermark: Marks, meta: Meta, runs: Run[], entries: InitialState['entries']) {
     this.directory = directory;
     this.database = database;
     this.watermark = watermark;
     this.meta = meta;
-    this.chains = chains;
+    this.runs = runs;
     const { base, applied } = meta;
     this.initial = {
       hardState: { term: meta.term as Term, votedFor: meta.votedFor },
-      base: { index: base.index as LogIndex, term: base.term as Term, configuration: base.configuration },
+      base,
       entries,
-      applied: applied.index as LogIndex,
+      applied: applied.index,
     };
   }
 
@@ -99,7 +99,7 @@ export class LevelStorage implements RaftStorage {
   }
 
   get applied(): LogIndex {
-    return this.meta.applied.index as LogIndex;
+    return this.meta.applied.index;
   }
 
   async readState(): Promise<StateEntry[]> {
@@ -146,7 +146,7 @@ export class LevelStorage implements RaftStorage {
     const { applied, state } = decodeMeta(record, directory);
     const prefix = statePrefix(state.generation);
     return {
-      at: { index: applied.index as LogIndex, term: applied.term as Term, configuration: applied.configuration },
+      at: applied,
       digest: { count: state.count, sum: state.sum },
       read: async (afterKey, maxBytes) => {
         const entries: StateEntry[] = [];
@@ -174,18 +174,19 @@ export class LevelStorage implements RaftStorage {
     assert(staging instanceof LevelStaging && staging.generation === this.meta.state.generation + 1, 'what is installed was staged here');
     const { count, sum } = staging.digest();
     const operations = this.database.batch();
-    for (let index = this.meta.base.index + 1; index <= this.meta.last.index; index++) operations.del(entryKey(index));
+    for (const { first } of this.runs) operations.del(entryKey(first));
     const { term, votedFor } = hardState ?? this.meta;
     const meta: Meta = {
       ...this.meta,
       term,
       votedFor,
-      base: { ...at, chain: 0 },
+      base: at,
+      first: { index: at.index + 1, chain: 0 },
       last: { index: at.index, chain: 0 },
       applied: at,
       state: { generation: staging.generation, count, sum },
     };
-    this.chains = [0];
+    this.runs = [];
     await this.commit(operations, meta);
     await this.clearOtherGenerations();
   }
@@ -212,19 +213,18 @@ export class LevelStorage implements RaftStorage {
   private addEntries(entries: StorageBatch['entries'], meta: Meta, operations: Batch): Meta {
     const first = entries[0]?.index as number;
     assert(first > meta.applied.index && first <= meta.last.index + 1, `entries from ${first} on replace none that are applied and leave no hole`);
-    this.chains.length = first - meta.base.index;
-    let chain = this.chains.at(-1) as number;
-    let index = first;
-    for (const entry of entries) {
-      assert(entry.index === index, 'entries to store follow one another');
-      const encoded = encodeEntry(entry, chain);
-      chain = encoded.chain;
-      this.chains.push(chain);
-      operations.put(entryKey(index), encoded.record);
-      index++;
+    for (const [offset, entry] of entries.entries()) assert(entry.index === first + offset, 'entries to store follow one another');
+    let chainBefore = meta.last.chain;
+    for (let replaced = this.runs.at(-1); replaced !== undefined && replaced.first >= first; replaced = this.runs.at(-1)) {
+      // What begins earlier stays: its entries from `first` on count no more, since this record begins there.
+      if (replaced.first !== first) operations.del(entryKey(replaced.first));
+      chainBefore = replaced.chainBefore;
+      this.runs.pop();
     }
-    for (let old = index; old <= meta.last.index; old++) operations.del(entryKey(old));
-    return { ...meta, last: { index: index - 1, chain } };
+    this.runs.push({ first, chainBefore });
+    const { record, chain } = encodeRun(entries, chainBefore);
+    operations.put(entryKey(first), record);
+    return { ...meta, last: { index: first + entries.length - 1, chain } };
   }
 
   private addChanges(applied: NonNullable<StorageBatch['applied']>, meta: Meta, operations: Batch): Meta {
@@ -250,9 +250,13 @@ export class LevelStorage implements RaftStorage {
 
   private addCompaction(to: SnapshotMeta, meta: Meta, operations: Batch): Meta {
     assert(to.index > meta.base.index && to.index <= meta.last.index, 'compaction drops a part of the stored log');
-    for (let index = meta.base.index + 1; index <= to.index; index++) operations.del(entryKey(index));
-    this.chains.splice(0, to.index - meta.base.index);
-    return { ...meta, base: { ...to, chain: this.chains[0] as number } };
+    // Records whose last entry that counts is dropped.
+    let dropped = 0;
+    while (dropped < this.runs.length && (this.runs[dropped + 1]?.first ?? meta.last.index + 1) <= to.index + 1) dropped++;
+    for (const { first } of this.runs.splice(0, dropped)) operations.del(entryKey(first));
+    const [run] = this.runs;
+    const start = run === undefined ? { index: meta.last.index + 1, chain: meta.last.chain } : { index: run.first, chain: run.chainBefore };
+    return { ...meta, base: to, first: start };
   }
 
   private async commit(operations: Batch, meta: Meta): Promise<void> {

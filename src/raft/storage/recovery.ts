@@ -1,7 +1,7 @@
 /** What is proved of a stored log before anyone relies on it. */
 import { ArchipelagoError, hex16 } from '../../base/index.ts';
 import type { Entry } from '../core/types.ts';
-import { corrupt, decodeEntry, type Meta } from './records.ts';
+import { checkChain, corrupt, decodeRun, type Meta } from './records.ts';
 import { type Mark, markOf } from './watermark.ts';
 
 /** A view that later writes do not change. */
@@ -11,6 +11,7 @@ export interface DatabaseSnapshot {
 
 /** Changes that become durable together or not at all. */
 export interface DatabaseBatch {
+  /** Copies the value at once. */
   put(key: string, value: Uint8Array): unknown;
   del(key: string): unknown;
   write(options: { readonly sync: true }): Promise<void>;
@@ -33,6 +34,10 @@ export const STATE_PREFIX = 's/';
 
 export function entryKey(index: number): string {
   return ENTRY_PREFIX + hex16(index);
+}
+
+function indexOf(key: string): number {
+  return Number.parseInt(key.slice(ENTRY_PREFIX.length), 16);
 }
 
 export function statePrefix(generation: number): string {
@@ -59,25 +64,38 @@ export function checkAgainstMark(meta: Meta, mark: Mark, directory: string): voi
   }
 }
 
-/** All entries, each whole, in its place, and linked to the one before, from the base to the end that the meta record names. */
-export async function readEntries(database: Database, meta: Meta, directory: string): Promise<{ entries: Entry[]; chains: number[] }> {
+/** A record of the log: the index of its first entry, and the chain before it. */
+export interface Run {
+  readonly first: number;
+  readonly chainBefore: number;
+}
+
+/** All entries behind the base, in records that are whole, in their places, and linked to the one before, up to the end that the meta record names. */
+export async function readEntries(database: Database, meta: Meta, directory: string): Promise<{ entries: Entry[]; runs: Run[] }> {
+  const { base } = meta;
   const entries: Entry[] = [];
-  const chains = [meta.base.chain];
-  let index = meta.base.index;
-  let chain = meta.base.chain;
+  const runs: Run[] = [];
+  let chain = meta.first.chain;
   for await (const [key, record] of database.iterator({ gt: ENTRY_PREFIX, lt: `${ENTRY_PREFIX}g` })) {
-    index++;
-    if (key !== entryKey(index)) throw corrupt(`entry ${index} is missing; the next record is ${key}`, directory);
-    const decoded = decodeEntry(record, index, chain, directory);
-    chain = decoded.chain;
-    chains.push(chain);
-    entries.push(decoded.entry);
+    const next = base.index + entries.length + 1;
+    const first = indexOf(key);
+    const isFirst = runs.length === 0;
+    if (first > next || (isFirst && first !== meta.first.index)) {
+      throw corrupt(`entry ${isFirst ? meta.first.index : next} is missing; the next record is ${key}`, directory);
+    }
+    const stored = decodeRun(record, first, directory);
+    runs.push({ first, chainBefore: chain });
+    chain = checkChain(record, first, chain, directory);
+    // What the record before has from here on was replaced by this one.
+    entries.length = Math.max(0, first - base.index - 1);
+    for (const entry of stored) if (entry.index > base.index) entries.push(entry);
   }
-  if (index !== meta.last.index) throw corrupt(`the log ends at entry ${index} and not at ${meta.last.index}`, directory);
-  if (chain !== meta.last.chain) throw corrupt(`entry ${index} is not the one that was stored last`, directory);
-  const lastTerm = entries.at(-1)?.term ?? meta.base.term;
+  const lastIndex = base.index + entries.length;
+  if (lastIndex !== meta.last.index) throw corrupt(`the log ends at entry ${lastIndex} and not at ${meta.last.index}`, directory);
+  if (chain !== meta.last.chain) throw corrupt(`entry ${lastIndex} is not the one that was stored last`, directory);
+  const lastTerm = entries.at(-1)?.term ?? base.term;
   if (lastTerm > meta.term) throw corrupt(`it has entries of term ${lastTerm}, but its stored term went back to ${meta.term}`, directory);
-  return { entries, chains };
+  return { entries, runs };
 }
 
 /** LevelDB's reasons for not opening, in words that say what to do. */

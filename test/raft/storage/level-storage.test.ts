@@ -132,6 +132,54 @@ describe('storage', () => {
     expect(initial).toMatchObject({ base: { index: 3, term: 1 }, entries: [entry(4, 1), entry(5, 1)], applied: 3 });
   });
 
+  it('keeps what random batches leave, as a list of entries does', async () => {
+    const random = new Prng(11);
+    let storage = await open();
+    await storage.readState();
+    let log: Entry[] = [];
+    let base = place(0, 0);
+    let appliedTo = place(0, 0);
+    let term = 1;
+    const tally = { replaced: 0, compacted: 0, installed: 0 };
+    const placeOf = (index: number) => (index === base.index ? base : place(index, log[index - base.index - 1]?.term as number));
+    for (let round = 0; round < 300; round++) {
+      const last = base.index + log.length;
+      if (random.chance(0.1)) {
+        await storage.close();
+        storage = await open();
+        expect(storage.initial).toMatchObject({ base, entries: log, applied: appliedTo.index });
+        await storage.readState();
+      } else if (random.chance(0.15) && appliedTo.index > base.index) {
+        const to = placeOf(base.index + 1 + random.below(appliedTo.index - base.index));
+        await storage.write(batch({ compactTo: to }));
+        log = log.slice(to.index - base.index);
+        base = to;
+        tally.compacted++;
+      } else if (random.chance(0.05)) {
+        base = place(last + 5, ++term);
+        await storage.install(await storage.stage(), base, { term: term as Term, votedFor: null });
+        await storage.readState();
+        log = [];
+        appliedTo = base;
+        tally.installed++;
+      } else {
+        const replaces = random.chance(0.3);
+        if (replaces) term++;
+        const first = replaces ? appliedTo.index + 1 + random.below(last - appliedTo.index + 1) : last + 1;
+        const entries = Array.from({ length: 1 + random.below(5) }, (_, offset) => entry(first + offset, term));
+        if (first <= last) tally.replaced++;
+        log = [...log.slice(0, first - base.index - 1), ...entries];
+        const at = random.chance(0.3) ? placeOf(appliedTo.index + random.below(base.index + log.length - appliedTo.index + 1)) : null;
+        if (at !== null) appliedTo = at;
+        const changes = at === null ? null : { at, changes: new Map() };
+        await storage.write(batch({ hardState: { term: term as Term, votedFor: null }, entries, applied: changes }));
+      }
+    }
+    await storage.close();
+    expect((await reopened()).initial).toMatchObject({ base, entries: log, applied: appliedTo.index });
+    expect(Math.min(...Object.values(tally))).toBeGreaterThan(5);
+  });
+
   it('installs a staged state in place of everything, and forgets one that was not installed', async () => {
     const storage = await open();
     await storage.readState();
@@ -190,8 +238,8 @@ describe('a damaged log', () => {
     await storage.readState();
     const batches: StorageBatch[] = [
       batch({ hardState: { term: 1 as Term, votedFor: 'a' } }),
-      batch({ entries: [1, 2, 3].map((index) => entry(index, 1)) }),
-      batch({ entries: [entry(4, 1)], ...applied(3, 1, { 'u/x': '1', 'u/y': '2' }) }),
+      batch({ entries: [1, 2, 3, 4, 5].map((index) => entry(index, 1)) }),
+      batch(applied(3, 1, { 'u/x': '1', 'u/y': '2' })),
       batch({ hardState: { term: 2 as Term, votedFor: 'b' } }),
       batch({ entries: [entry(4, 2), entry(5, 2)], ...applied(4, 2, { 'u/x': '3' }) }),
       batch({ entries: [entry(6, 2)], ...applied(6, 2, { 'u/y': null, 'u/z': '4' }) }),
@@ -287,7 +335,8 @@ describe('a damaged log', () => {
     // Each record is whole, and so is the rest: only the links between them tell. The last one is held by the meta record.
     const key = `e/${index.toString(16).padStart(16, '0')}`;
     const storage = await open();
-    await storage.write(batch({ hardState: { term: 1 as Term, votedFor: null }, entries: [1, 2, 3, 4, 5].map((at) => entry(at, 1)) }));
+    await storage.write(batch({ hardState: { term: 1 as Term, votedFor: null }, entries: [1, 2, 3].map((at) => entry(at, 1)) }));
+    for (const at of [4, 5]) await storage.write(batch({ entries: [entry(at, 1)] }));
     await storage.close();
     const old = await withDatabase((database) => database.get(key));
     const again = await open();
@@ -297,8 +346,21 @@ describe('a damaged log', () => {
     await expect(open()).rejects.toMatchObject({ code: 'corrupt' });
   });
 
-  it('without one entry in the middle stops the node', async () => {
+  it.each([
+    [1, 'entry 1 is missing'],
+    // The record before has an entry 4 too, from before it was replaced.
+    [4, 'entry 6 does not follow'],
+    [6, 'the log ends at entry 5'],
+  ])('without the record that begins at %i stops the node', async (first, message) => {
     await history();
+    await withDatabase((database) => database.del(`e/000000000000000${first}`));
+    await expect(open()).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining(message) });
+  });
+
+  it('with a hole between two records stops the node', async () => {
+    const storage = await open();
+    for (const at of [1, 2, 3]) await storage.write(batch({ hardState: { term: 1 as Term, votedFor: null }, entries: [entry(at, 1)] }));
+    await storage.close();
     await withDatabase((database) => database.del('e/0000000000000002'));
     await expect(open()).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining('entry 2 is missing') });
   });
