@@ -201,16 +201,12 @@ export class RegistryClient {
 
 function outcomeOf(error: unknown, node: string): Outcome {
   if (!(error instanceof ArchipelagoError)) throw error;
-  const { code, cause } = error;
+  const { code } = error;
   if (code === 'timeout') return { kind: 'unknown' };
-  if (code !== 'unavailable') {
-    if (error.exitStatus === 1) throw new Violation('answers', `node ${node} answers with ${code}: ${error.message}`);
-    return { kind: 'refused', code };
-  }
-  // A node's own word: nobody took it.
-  if (cause === undefined) return { kind: 'nobody' };
-  const errno = (cause as NodeJS.ErrnoException).code;
-  return { kind: errno === 'ECONNREFUSED' || errno === 'ENOENT' ? 'nobody' : 'unknown' };
+  // Every way of saying this promises that nobody has taken it: whoever cannot promise that says `timeout`.
+  if (code === 'unavailable') return { kind: 'nobody' };
+  if (error.exitStatus === 1) throw new Violation('answers', `node ${node} answers with ${code}: ${error.message}`);
+  return { kind: 'refused', code };
 }
 
 function unexpected(what: string, code: string): Violation {

@@ -21,9 +21,9 @@ const CODES = {
   conflict: { exit: 4, http: 409 },
   /** `up` on a directory whose daemons all run. */
   'already-running': { exit: 4, http: 409 },
-  /** No quorum, no reachable owner, no running node: it may work later. */
+  /** No quorum, no reachable owner, no running node: nothing was done, and it may work later. */
   unavailable: { exit: 5, http: 503 },
-  /** No answer within the time allowed; the outcome is unknown. */
+  /** No answer, in time or at all; the outcome is unknown. */
   timeout: { exit: 5, http: 504 },
   /** The store has no room. */
   'no-space': { exit: 1, http: 507 },

@@ -116,7 +116,7 @@ export async function startNode(options: NodeOptions): Promise<Node> {
   } catch (error) {
     throw cannotListen(options.listen, error);
   }
-  return wrap(libp2p);
+  return wrap(libp2p, options.clock);
 }
 
 /** A multiaddr that TCP can use; `invalid-argument` for anything else. */
@@ -136,12 +136,26 @@ function notAnAddress(address: string, cause: unknown): ArchipelagoError {
   return new ArchipelagoError('invalid-argument', `'${address}' is not a multiaddr`, { cause, hint: 'for example /ip4/10.0.0.1/tcp/9100' });
 }
 
-function wrap(libp2p: Awaited<ReturnType<typeof createLibp2p>>): Node {
-  const dial = (peerId: string, addresses: string[], signal: AbortSignal): Promise<Connection> =>
-    libp2p.dial(
-      addresses.map((address) => parseAddress(address).encapsulate(`/p2p/${peerId}`)),
-      { force: true, signal },
+function wrap(libp2p: Awaited<ReturnType<typeof createLibp2p>>, clock: Clock): Node {
+  /** By peer: the dial that is under way. Each is bounded in time by its signal, and so is the wait for it. */
+  const dials = new Map<string, Promise<unknown>>();
+  /**
+   * libp2p joins a dial to a peer that it is already dialling, whatever `force` says, and gives both the same connection: who is done first would
+   * close it under the other. A link's dial and a question can come at the same time, so they take turns.
+   */
+  const dial = async (peerId: string, addresses: string[], signal: AbortSignal): Promise<Connection> => {
+    for (let before = dials.get(peerId); before !== undefined; before = dials.get(peerId)) await before;
+    signal.throwIfAborted();
+    const targets = addresses.map((address) => parseAddress(address).encapsulate(`/p2p/${peerId}`));
+    const dialled = libp2p.dial(targets, { force: true, signal });
+    // However it ended. A turn later, since libp2p forgets a dial only after it has told its end.
+    const over = dialled.catch(() => undefined).then(() => new Promise<void>((resolve) => void clock.setTimer(0, resolve)));
+    dials.set(
+      peerId,
+      over.then(() => dials.delete(peerId)),
     );
+    return dialled;
+  };
   return {
     dial,
     get addresses() {
@@ -150,7 +164,7 @@ function wrap(libp2p: Awaited<ReturnType<typeof createLibp2p>>): Node {
     async open(peerId, addresses, protocol, signal) {
       const connection = await dial(peerId, addresses, signal);
       try {
-        // libp2p joins a dial to a peer that it is already dialling, whatever `force` says; dialers take turns, so this is a bug of ours.
+        // Dials take turns, so this is a bug of ours.
         if (connection.streams.length > 0) throw new ArchipelagoError('internal', 'the dial gave a connection that is in use');
         return { connection, stream: await connection.newStream(protocol, { signal }) };
       } catch (error) {

@@ -209,7 +209,8 @@ export class PeerLink implements Link, SessionOwner {
     this.session = null;
     this.state = { status: 'idle', error };
     this.context.log.info({ peer: this.name, traffic: this.traffic, incarnation, reason: error.message }, 'link down');
-    session.failOutstanding(new ArchipelagoError('unavailable', `connection to ${this.name} lost: ${error.message}`, { cause: error }));
+    // Not `unavailable`: the peer may have done what it was asked.
+    session.failOutstanding(new ArchipelagoError('timeout', `connection to ${this.name} lost before its answer: ${error.message}`, { cause: error }));
     for (const listener of [...this.downListeners]) listener(incarnation, error);
     this.context.lost(this);
   }

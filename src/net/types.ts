@@ -91,7 +91,7 @@ export interface WireVersions {
 export interface Completion {
   /** The peer answered. Both arrays belong to the callee (see `Handler` for what that means). */
   replied(status: number, metadata: Uint8Array, payload: Uint8Array): void;
-  /** The link went down (`unavailable`, outcome unknown), the request was never sent, or the peer's handler failed with this error. */
+  /** The link went down (`timeout`, outcome unknown), the request was never sent (`unavailable`), or the peer's handler failed with this error. */
   failed(error: ArchipelagoError): void;
 }
 
@@ -178,8 +178,8 @@ export interface Link {
    */
   request(type: number, metadata: Uint8Array, payload: Uint8Array | null, completion: Completion, replyBytes?: number): void;
   /**
-   * The same with a promise, for slow paths. After a `timeout` the outcome is unknown and the request still holds its place until the peer
-   * answers or the link goes down; `payload` is lent that long.
+   * The same with a promise, for slow paths. After a `timeout` the outcome is unknown and, while the link is up, the request still holds its
+   * place until the peer answers; `payload` is lent that long.
    */
   call(type: number, metadata: Uint8Array, payload: Uint8Array | null, options: CallOptions): Promise<Reply>;
   /** Resolves when the link is connected, at once if it is. Rejects with the link's last error, or `timeout`. */

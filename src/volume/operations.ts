@@ -12,6 +12,8 @@ import { DONE, encodeAnswered, encodeObjectNames, HAND_OVER, handOverCodec } fro
 
 /** How long an operation waits for the volume to be opened here. */
 const OPEN_TIMEOUT_MS = 10_000;
+/** How long the link to the next owner may be down: both nodes may have started a moment ago, on a machine that is busy with just that. */
+const CONNECT_TIMEOUT_MS = 5_000;
 /** How long the next owner may take to take its message. */
 const HAND_OVER_TIMEOUT_MS = 2000;
 /** How long a finished handover waits to see the first I/O pass. */
@@ -85,7 +87,9 @@ export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<
     const next = (served.epoch + 1) as Epoch;
     const link = context.linkTo(to.name);
     if (!link) throw new ArchipelagoError('unavailable', `node ${to.name} is not known here`, { hint: 'see `archipelago cluster status`' });
-    await link.waitUp(HAND_OVER_TIMEOUT_MS);
+    await link.waitUp(CONNECT_TIMEOUT_MS).catch((error: unknown) => {
+      throw notTaken(to.name, error);
+    });
     // Leaves the new owner a header and almost no journal to read.
     await map.fold();
     const startedMs = context.clock.nowMs();
@@ -95,13 +99,23 @@ export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<
       // All that was admitted is answered by now, so this is whole.
       const answered = encodeAnswered(served.answered.toHandOver());
       const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence, answered });
-      const reply = await link.call(HAND_OVER, message, encodeObjectNames(map.store.unsynced()), { timeoutMs: HAND_OVER_TIMEOUT_MS });
-      if (reply.status !== DONE) throw new ArchipelagoError('unavailable', `node ${to.name} did not take the handover`);
+      const unsynced = encodeObjectNames(map.store.unsynced());
+      const reply = await link.call(HAND_OVER, message, unsynced, { timeoutMs: HAND_OVER_TIMEOUT_MS }).catch((error: unknown) => {
+        throw notTaken(to.name, error);
+      });
+      if (reply.status !== DONE) throw notTaken(to.name, null);
       return context.registry.propose<'handOver'>({ type: 'handOver', id, epoch: served.epoch, to: to.name, toLivenessEpoch: to.livenessEpoch });
     });
     await volume.whenAdmitting(SETTLE_TIMEOUT_MS);
     return { epoch: record.epoch, pauseMs: context.clock.nowMs() - startedMs };
   });
+}
+
+/** Whatever became of the message, no handover was proposed: the volume has not moved, and it may be tried again. */
+function notTaken(node: string, cause: unknown): unknown {
+  if (cause instanceof ArchipelagoError && cause.code !== 'unavailable' && cause.code !== 'timeout') return cause;
+  const why = cause instanceof ArchipelagoError ? `: ${cause.message}` : '';
+  return new ArchipelagoError('unavailable', `node ${node} did not take the handover${why}`, { cause, hint: 'see `archipelago cluster status`' });
 }
 
 /** Gives the volume up, with everything synced and folded, so that the next owner finds nothing to do. */

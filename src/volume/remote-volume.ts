@@ -197,7 +197,7 @@ export class RemoteVolume {
   /** For a `RemoteIo`: the link went down, or the owner could not even look at it. */
   failed(remote: RemoteIo, error: ArchipelagoError): void {
     if (this.state === 'ended') return;
-    if (error.code === 'unavailable') {
+    if (error.code === 'unavailable' || error.code === 'timeout') {
       this.giveBack(remote);
       return;
     }

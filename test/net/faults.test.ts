@@ -73,7 +73,8 @@ it('fails each outstanding request once when the connection breaks, reconnects, 
   await until('the repeated request failed', () => again.failures.length === 1);
   for (const { failures, replies } of requests) {
     expect(replies).toBe(0);
-    expect(failures.map(({ code }) => code)).toEqual(['unavailable']);
+    // It may have been done: `unavailable` would say that it was not.
+    expect(failures.map(({ code }) => code)).toEqual(['timeout']);
   }
   expect(link.outstandingRequests).toBe(0);
 

@@ -119,3 +119,17 @@ it('a member asks beside its links, open door or not', async () => {
   expect(linkBetween(a, b, 'control').connected).toBe(true);
   expect(linkBetween(a, b, 'control').incarnation).toBe(1);
 });
+
+it('a member may ask while its link is being dialled: neither takes the other’s connection', async () => {
+  const [a, b] = (await startMembers(2, { guests: new Door(), purpose: 'control' })) as [Member, Member];
+  const asked = { peerId: b.host.peerId, addresses: b.host.addresses, question: bytesOf('hello'), timeoutMs: 5000 };
+  // One before the link's dial, one with it, one behind it.
+  const answers = [a.host.ask(asked)];
+  introduce([a, b]);
+  answers.push(a.host.ask(asked), a.host.ask(asked));
+  expect((await Promise.all(answers)).map(text)).toEqual(Array(3).fill('hello to you'));
+  await linkBetween(a, b, 'control').waitUp(10_000);
+  await linkBetween(a, b, 'bulk').waitUp(10_000);
+  expect(a.lines.filter(({ level }) => level === 'warn')).toEqual([]);
+  expect(linkBetween(a, b, 'control').incarnation).toBe(1);
+});

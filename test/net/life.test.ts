@@ -59,7 +59,7 @@ it('fails what is outstanding when it stops, and is then quiet for ever', async 
   const completion = { replied: () => expect.unreachable(), failed: (error: ArchipelagoError) => void failures.push(error) };
   for (let i = 0; i < 10; i++) link.request(1, NONE, null, completion);
   await Promise.all([a.host.stop(), a.host.stop()]);
-  expect(failures.map(({ code }) => code)).toEqual(Array(10).fill('unavailable'));
+  expect(failures.map(({ code }) => code)).toEqual(Array(10).fill('timeout'));
   expect(link.connected || link.send(1, NONE)).toBe(false);
   await until('the other side knows', () => !linkBetween(b, a).connected);
   a.host.setPeers([{ peerId: b.host.peerId, name: 'b', addresses: b.host.addresses }]);

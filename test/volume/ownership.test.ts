@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { BLOCK_BYTES, Cluster, IO_TIMEOUT_MS, type Node } from '../../chaos/sim/ownership/cluster.ts';
 import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
-import { ATTACH } from '../../src/volume/wire.ts';
+import { ATTACH, HAND_OVER } from '../../src/volume/wire.ts';
 
 let cluster: Cluster;
 
@@ -117,6 +117,32 @@ test('the old owner forwards at once, also when the new one hears of the handove
   await io;
   expect(cluster.link('a', 'b').sent.get(ATTACH)).toBe(1);
   expect(await cluster.until(read(a, 0))).toBe(2);
+});
+
+test('a handover waits for a link that comes up a little later', async () => {
+  await ownedByA();
+  const a = await attach('a');
+  cluster.cut('a', 'b');
+  const moved = handOver('a', 'b');
+  await cluster.turns(30, 4000);
+  await cluster.until(write(a, 0, 1));
+  cluster.restore('a', 'b');
+  await cluster.until(moved);
+  expect(cluster.record('v').owner?.node).toBe('b');
+  expect(await cluster.until(read(a, 0))).toBe(1);
+});
+
+test('a handover whose message was lost with the link was not made, and says so', async () => {
+  await ownedByA();
+  const a = await attach('a');
+  cluster.link('a', 'b').slow = [];
+  const moved = expect(handOver('a', 'b')).rejects.toMatchObject({ code: 'unavailable' });
+  await cluster.turns(50);
+  expect(cluster.link('a', 'b').sent.get(HAND_OVER)).toBe(1);
+  cluster.cut('a', 'b');
+  await cluster.until(moved);
+  await cluster.until(write(a, 0, 1));
+  expect(cluster.record('v').owner?.node).toBe('a');
 });
 
 test('I/O waits while the outcome of a handover is unknown, and goes on with it', async () => {

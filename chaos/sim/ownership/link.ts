@@ -163,7 +163,7 @@ export class SimLink implements Link {
     if (!this.connected) return;
     this.connected = false;
     this.slow &&= [];
-    const error = new ArchipelagoError('unavailable', `the connection to ${this.name} is gone`);
+    const error = new ArchipelagoError('timeout', `the connection to ${this.name} is gone`);
     const lost = [...this.outstanding];
     this.outstanding = new Set();
     for (const { completion } of lost) completion.failed(error);

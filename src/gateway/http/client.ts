@@ -5,6 +5,12 @@ import type { VolumeView } from '../admin.ts';
 
 type Method = 'GET' | 'POST' | 'DELETE';
 
+/** What a failure is told of. */
+interface Asked {
+  readonly socketPath: string;
+  readonly method: Method;
+}
+
 export interface ImportSession {
   volume: VolumeView & { uri: string };
   /** Aborts when the node ends the import from its side; never after `close`. */
@@ -25,10 +31,11 @@ export class AdminClient {
   /** The JSON of the answer. Waits as long as it takes, unless a time is given: checks and migrations may be long. */
   async call<T>(method: Method, path: string, body?: unknown, options: { timeoutMs?: number } = {}): Promise<T> {
     const request = this.#request(method, path, body);
+    const asked = { socketPath: this.socketPath, method };
     const timer = options.timeoutMs === undefined ? null : this.#cutAfter(request, options.timeoutMs, `${method} ${path}`);
     try {
-      const response = await responseTo(request, this.socketPath);
-      const text = await readAll(response, this.socketPath);
+      const response = await responseTo(request, asked);
+      const text = await readAll(response, asked);
       return decode(response, text, this.socketPath) as T;
     } finally {
       timer?.cancel();
@@ -48,9 +55,10 @@ export class AdminClient {
 
   async openImport(body: { name: string; size: number; blockSize?: number }): Promise<ImportSession> {
     const request = this.#request('POST', '/v1/imports', body);
-    const response = await responseTo(request, this.socketPath);
-    if (response.statusCode !== 201) decode(response, await readAll(response, this.socketPath), this.socketPath);
-    const line = await firstLine(response, this.socketPath);
+    const asked = { socketPath: this.socketPath, method: 'POST' } as const;
+    const response = await responseTo(request, asked);
+    if (response.statusCode !== 201) decode(response, await readAll(response, asked), this.socketPath);
+    const line = await firstLine(response, asked);
     const lost = new AbortController();
     const onEnd = () => lost.abort(new ArchipelagoError('unavailable', 'the node ended the import', { hint: 'see its log, and try again' }));
     response.on('error', onEnd).on('close', onEnd).resume();
@@ -81,14 +89,14 @@ export function volumePath(name: string, operation?: string): string {
   return `/v1/volumes/${encodeURIComponent(name)}${operation === undefined ? '' : `/${operation}`}`;
 }
 
-function responseTo(request: ClientRequest, socketPath: string): Promise<IncomingMessage> {
+function responseTo(request: ClientRequest, asked: Asked): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     request.once('response', resolve);
-    request.on('error', (error) => reject(connectionError(error, socketPath)));
+    request.on('error', (error) => reject(connectionError(error, asked)));
   });
 }
 
-function readAll(response: IncomingMessage, socketPath: string): Promise<string> {
+function readAll(response: IncomingMessage, asked: Asked): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     response.setEncoding('utf8');
@@ -96,12 +104,12 @@ function readAll(response: IncomingMessage, socketPath: string): Promise<string>
       text += chunk;
     });
     response.once('end', () => resolve(text));
-    response.once('error', (error) => reject(connectionError(error, socketPath)));
+    response.once('error', (error) => reject(connectionError(error, asked)));
   });
 }
 
 /** Keeps the response open and leaves what follows the line to whoever reads on. */
-function firstLine(response: IncomingMessage, socketPath: string): Promise<string> {
+function firstLine(response: IncomingMessage, asked: Asked): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     response.setEncoding('utf8');
@@ -113,8 +121,8 @@ function firstLine(response: IncomingMessage, socketPath: string): Promise<strin
       resolve(text.slice(0, end));
     };
     response.on('data', onData);
-    response.once('error', (error) => reject(connectionError(error, socketPath)));
-    response.once('end', () => reject(new ArchipelagoError('unavailable', `the node at ${socketPath} closed the connection`)));
+    response.once('error', (error) => reject(connectionError(error, asked)));
+    response.once('end', () => reject(new ArchipelagoError('unavailable', `the node at ${asked.socketPath} closed the connection`)));
   });
 }
 
@@ -132,18 +140,21 @@ function decode(response: IncomingMessage, text: string, socketPath: string): un
   throw new ArchipelagoError('internal', `${socketPath} answered HTTP ${response.statusCode} in an unknown form`);
 }
 
-function connectionError(error: Error, socketPath: string): ArchipelagoError {
+function connectionError(error: Error, asked: Asked): ArchipelagoError {
   if (error instanceof ArchipelagoError) return error;
-  const code = (error as NodeJS.ErrnoException).code;
+  const { socketPath, method } = asked;
+  const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === 'EACCES' || code === 'EPERM') {
     return new ArchipelagoError('forbidden', `no permission for ${socketPath}`, {
       cause: error,
       hint: 'use the user or the group that runs the node',
     });
   }
-  if (code === 'ECONNRESET' || code === 'EPIPE') {
-    const hint = 'it may have been stopped; whether the request was carried out is unknown';
-    return new ArchipelagoError('unavailable', `the node at ${socketPath} ended the connection`, { cause: error, hint });
+  if (syscall === 'connect') {
+    return new ArchipelagoError('unavailable', `no node answers at ${socketPath}`, { cause: error, hint: 'start one with `archipelago up`' });
   }
-  return new ArchipelagoError('unavailable', `no node answers at ${socketPath}`, { cause: error, hint: 'start one with `archipelago up`' });
+  const message = `the node at ${socketPath} ended the connection`;
+  if (method === 'GET') return new ArchipelagoError('unavailable', message, { cause: error, hint: 'it may have been stopped; try again' });
+  const hint = 'it may have been stopped; look whether it was done';
+  return new ArchipelagoError('timeout', `${message} before it answered`, { cause: error, hint });
 }

@@ -390,8 +390,8 @@ export class NodeAdminService implements AdminService {
         return await this.atNode<Value>(node, method, parameters(record), OPERATION_TIMEOUT_MS);
       } catch (error) {
         const { code } = ArchipelagoError.from(error, method);
-        // Nothing was done by a node that is no longer the owner, or that could not be asked.
-        const again = code === 'stale-epoch' || (code === 'unavailable' && node === this.self);
+        // Nothing was done by a node that is no longer the owner, that could not be asked, or that lacks another node for it just now.
+        const again = code === 'stale-epoch' || code === 'unavailable';
         if (!again || this.options.clock.nowMs() >= deadlineMs) throw error;
         await this.pause();
       }

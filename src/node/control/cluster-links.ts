@@ -106,7 +106,7 @@ export class ClusterLinks implements Handler, RaftTransport {
     for (const link of this.links.values()) link.flush();
   }
 
-  /** Asks another node. Rejects with its error, or `unavailable` or `timeout`, and then the outcome may be unknown. */
+  /** Asks another node. Rejects with its error, with `unavailable` if it was not asked, or with `timeout` if nobody knows what it has done. */
   async call<Value>(node: string, method: string, parameters: unknown, timeoutMs: number): Promise<Value> {
     const link = this.links.get(node);
     if (!link) throw unknownNode(node);

@@ -65,7 +65,10 @@ export class VolumeHolds {
     const { raft, node, settle } = this.options;
     const record = await propose<typeof command.type, { timeoutMs: number }>(raft, command, { timeoutMs: PROPOSE_TIMEOUT_MS });
     await this.inForce(record);
-    await settle(node, SETTLE_CALL_MS);
+    if (!(await this.answers(() => settle(node, SETTLE_CALL_MS)))) {
+      const hint = 'see `archipelago cluster status`; the command may be given again';
+      throw new ArchipelagoError('timeout', `it is decided, but node ${node} itself has not seen it yet`, { hint });
+    }
     return lockView(this.options.registry.byId(record.id) ?? record);
   }
 
