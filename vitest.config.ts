@@ -22,6 +22,9 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: 'test/e2e/support/ceph-lifetime.ts',
+          // Real programs on a machine that may be busy: this is for what hangs, not a measure of anything.
+          testTimeout: 8 * 60_000,
+          hookTimeout: 2 * 60_000,
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
         },

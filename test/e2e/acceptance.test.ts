@@ -219,7 +219,7 @@ for what in [lambda: h.pwrite(b'x' * 512, 0), lambda: h.zero(512, 0), lambda: h.
     expect(await checksum(uri('eleven'))).toBe(before);
   });
 
-  it('8: after a restart the maps are what they were', { timeout: 120_000 }, async () => {
+  it('8: after a restart the maps are what they were', async () => {
     const shown = async () => {
       const volumes = await cluster().json<VolumeInfo[]>('volume', 'ls');
       const maps: [string, string, string][] = [];

@@ -145,7 +145,7 @@ suite('commands that cannot be done', () => {
 suite('clients that send nonsense', () => {
   const cluster = shareCluster({ nodes: 3 });
 
-  it('do not disturb fio on the same volume', { timeout: 60_000 }, async () => {
+  it('do not disturb fio on the same volume', async () => {
     await cluster().createVolume('disk', '64M', 'n1');
     const fio = [fioVerify({ uri: cluster().uri('disk', 'n1'), seconds: 8, size: '32m', queueDepth: 4, rate: 400 })];
     const pids = (await cluster().status()).nodes.flatMap((node) => node.pids.data);
@@ -181,7 +181,7 @@ suite('clients that send nonsense', () => {
     await eventually('all have been let go', async () => (await cluster().info('disk')).clients === 0);
   });
 
-  it('in great numbers, and silent, leave room for others', { timeout: 60_000 }, async () => {
+  it('in great numbers, and silent, leave room for others', async () => {
     const sockets = Array.from({ length: 200 }, () => connect(cluster().node('n1').nbdSocket).on('error', () => undefined));
     await Promise.all(sockets.map((socket) => once(socket, 'connect')));
     await qemuIo(cluster().uri('disk', 'n1'), 'write -P 8 40M 64k', 'read -P 8 40M 64k');
@@ -208,8 +208,8 @@ async function attached(cluster: Cluster, volume: string, node: string): Promise
 async function enter(socket: Socket, volume: string, bytes: Buffer, isLast = false): Promise<void> {
   socket.resume();
   socket.write(Buffer.concat([u32(3), option(1, Buffer.byteLength(volume)), Buffer.from(volume)]));
-  await eventually('the export is entered', () => socket.bytesRead >= 18 || socket.destroyed, 5_000);
-  await eventually('the export is entered', () => socket.bytesRead >= 28 || socket.destroyed, 5_000);
+  await eventually('the export is entered', () => socket.bytesRead >= 18 || socket.destroyed);
+  await eventually('the export is entered', () => socket.bytesRead >= 28 || socket.destroyed);
   if (isLast) socket.end(bytes);
   else socket.write(bytes);
 }

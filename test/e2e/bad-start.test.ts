@@ -92,7 +92,7 @@ suite('up', () => {
     await isThere();
   });
 
-  it('twice at once starts one cluster', { timeout: 60_000 }, async () => {
+  it('twice at once starts one cluster', async () => {
     await cluster().down();
     const ends = await Promise.all([up(), up(), up()]);
     expect(ends.map(({ status }) => status).sort()).toEqual([0, 4, 4]);
@@ -102,7 +102,7 @@ suite('up', () => {
     await isThere();
   });
 
-  it('names the port that is in use', { timeout: 60_000 }, async () => {
+  it('names the port that is in use', async () => {
     for (const key of ['listen', 'dataListen']) {
       const port = Number(new RegExp(`^${key} = ".*/tcp/(\\d+)"`, 'm').exec(readFileSync(file('n1/node.toml'), 'utf8'))![1]);
       const [status, code, message] = await refusedWith(async () => {
@@ -146,14 +146,14 @@ suite('up', () => {
       'unsupported-version',
       /archipelago\.json.*2/s,
     ],
-  ])('refuses %s', { timeout: 120_000 }, async (_what, path, edit, status, code, message) => {
+  ])('refuses %s', async (_what, path, edit, status, code, message) => {
     expect(await refusedWith(edited(path, edit))).toEqual([status, code, expect.stringMatching(message)]);
   });
 
   it.each<[string, string, RegExp]>([
     ['a log that has vanished: it would vote again', 'n1/raft', /n1\/raft is gone, though node n1 has run before/],
     ['a store that has vanished: all blocks would be missing', 'store', /there is no store in/],
-  ])('refuses %s', { timeout: 120_000 }, async (_what, path, message) => {
+  ])('refuses %s', async (_what, path, message) => {
     const refused = await refusedWith(() => {
       renameSync(file(path), file('elsewhere'));
       return () => {
@@ -164,7 +164,7 @@ suite('up', () => {
     expect(refused).toEqual([1, 'io-error', expect.stringMatching(message)]);
   });
 
-  it("refuses a log of Raft's of a newer format", { timeout: 120_000 }, async () => {
+  it("refuses a log of Raft's of a newer format", async () => {
     const raft = file('n1/raft/log');
     const withMeta = async (change: (meta: Buffer) => Buffer): Promise<void> => {
       const database = new Level<string, Uint8Array>(raft, { keyEncoding: 'utf8', valueEncoding: 'view' });
@@ -184,7 +184,7 @@ suite('up', () => {
     expect(refused).toEqual([1, 'io-error', expect.stringMatching(/raft.*version 2/s)]);
   });
 
-  it('serves the other volumes when the header of one is of a newer format', { timeout: 120_000 }, async () => {
+  it('serves the other volumes when the header of one is of a newer format', async () => {
     const { id } = await cluster().createVolume('newer', '1M');
     await qemuIo(cluster().uri('newer', 'n1'), 'write -P 2 0 1M', 'flush');
     await cluster().down();
@@ -218,7 +218,7 @@ suite('up', () => {
     await qemuIo(cluster().uri('newer', 'n1'), 'read -P 2 0 1M');
   });
 
-  it('in the foreground stops with Ctrl-C and keeps its data', { timeout: 60_000 }, async () => {
+  it('in the foreground stops with Ctrl-C and keeps its data', async () => {
     await cluster().down();
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--data', cluster().directory], { stdio: ['ignore', 'pipe', 'inherit'] });
     const ended = once(child, 'close');
@@ -238,7 +238,7 @@ suite('up', () => {
     await isThere();
   });
 
-  it('over stale sockets and pids of a node that was killed', { timeout: 60_000 }, async () => {
+  it('over stale sockets and pids of a node that was killed', async () => {
     await cluster().killAll();
     expect(existsSync(file('n1/admin.sock'))).toBe(true);
     expect(failureOf(await cluster().cli(['volume', 'ls']))).toEqual([5, 'unavailable', expect.stringMatching(/admin\.sock/)]);

@@ -52,7 +52,7 @@ suite('volume diff', () => {
     return extents;
   };
 
-  it('tells what changed between snapshots, and up to now', { timeout: 120_000 }, async () => {
+  it('tells what changed between snapshots, and up to now', async () => {
     await cluster().createVolume('disk', String(SIZE), 'n1');
     await qemuIo(uri('disk'), 'write -P 1 0 30M', 'flush');
     await snapshot('disk', 'one');
@@ -74,7 +74,7 @@ suite('volume diff', () => {
     await expectExact('one', 'disk', [...first, [36 * MIB, 44 * MIB]]);
   });
 
-  it('compares what has nothing to do with one another, and sizes that differ', { timeout: 120_000 }, async () => {
+  it('compares what has nothing to do with one another, and sizes that differ', async () => {
     await cluster().createVolume('other', String(60 * MIB), 'n2');
     await qemuIo(uri('other', 'n2'), 'write -P 9 26M 10M', 'write -P 9 58M 1M', 'flush');
     await snapshot('other', 'other@1');
@@ -85,7 +85,7 @@ suite('volume diff', () => {
     expect(cut.every(({ offset, length }) => offset + length <= SIZE)).toBe(true);
   });
 
-  it('says what cannot be compared', { timeout: 60_000 }, async () => {
+  it('says what cannot be compared', async () => {
     await cluster().json('volume', 'create', 'fine', '--size', '1M', '--block-size', '64K');
     const refused = async (from: string, to: string) => {
       const { status, stderr } = await cluster().cli(['volume', 'diff', from, to]);

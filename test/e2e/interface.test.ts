@@ -143,7 +143,7 @@ suite('with --json', () => {
     await qemuIo(uri, 'write -P 1 0 1M', 'read -P 1 0 1M');
   });
 
-  it('up and down', { timeout: 90_000 }, async () => {
+  it('up and down', async () => {
     const again = await cli('up', '--data', cluster().directory, '--detach');
     expect([again.status, again.error?.code, again.stdout]).toEqual([4, 'already-running', '']);
     const before = cluster().nodes;
