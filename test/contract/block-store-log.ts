@@ -176,6 +176,7 @@ function takeoverContract(open: () => Promise<StoreUnderTest>): void {
     const { header, segments } = await takeOver(at.store, 3);
     expectBytes(header as Uint8Array, pattern(1, 10));
     expect(segments.map(({ number }) => number)).toEqual([1, 2]);
+    expectBytes(segments[0]?.bytes as Uint8Array, pattern(1, 10));
     expectBytes(segments[1]?.bytes as Uint8Array, joined(pattern(2, 10), pattern(3, 10)));
   });
 

@@ -2,11 +2,11 @@
 import { type ArchipelagoError, assert, type Epoch, type Generation, type VolumeId } from '../../base/index.ts';
 import { refuse, storeClosed, volumeText } from '../answers.ts';
 import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
-import { CREATE_EXCLUSIVE, CUT, GUARD, HEADER, JOURNAL, PAGE, SET_SEGMENTS, STAMP, WRITE, WRITE_FULL } from './binding.ts';
+import { CREATE_EXCLUSIVE, CUT, GUARD, HEADER, JOURNAL, PAGE, REMOVE, SET_SEGMENTS, STAMP, WRITE, WRITE_FULL } from './binding.ts';
 import type { Operation, OperationTarget, RadosClient } from './client.ts';
 import { EXISTS, MISSING, radosError, STALE, staleEpoch } from './errors.ts';
 import { RadosObject } from './objects.ts';
-import { encodeList, removeObject, type StoredLog } from './volume-log.ts';
+import { encodeList, type StoredLog } from './volume-log.ts';
 
 export class RadosVolumeStore implements VolumeStore, OperationTarget {
   readonly volume: VolumeId;
@@ -88,7 +88,7 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
     return this.during(async () => {
       const gone = this.listed.filter((number) => number < segment);
       if (gone.length === 0) return;
-      await Promise.all(gone.map((number) => removeObject(this.client, JOURNAL, this.volume, number)));
+      await Promise.all(gone.map((number) => this.mutate(JOURNAL, number, GUARD | REMOVE, null, 'removing a journal segment', MISSING)));
       await this.writeList(this.listed.filter((number) => number >= segment));
       for (const number of gone) this.made.delete(number);
     });

@@ -14,3 +14,13 @@ export async function sharedCeph(): Promise<CephCluster> {
   await run('sh', [BUILD]);
   return startCeph({ directory: inject('cephDirectory'), osds: 1 });
 }
+
+/** Stops daemons of the cluster for the time of `body`. */
+export async function whileStopped<Result>(pids: readonly number[], body: () => Promise<Result>): Promise<Result> {
+  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  try {
+    return await body();
+  } finally {
+    for (const pid of pids) process.kill(pid, 'SIGCONT');
+  }
+}

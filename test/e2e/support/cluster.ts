@@ -9,6 +9,7 @@
 import { afterAll, beforeAll, onTestFinished } from 'vitest';
 import { type Cluster, type PrepareDirectory, prepareCluster } from '../../../chaos/process/cluster.ts';
 import { Ending } from '../../../chaos/process/ending.ts';
+import { sharedCeph } from './ceph.ts';
 import { atTestEnd } from './processes.ts';
 
 export type { CliResult, Cluster, ClusterStatus, VolumeInfo } from '../../../chaos/process/cluster.ts';
@@ -18,7 +19,8 @@ const UP_TIMEOUT_MS = 120_000;
 
 export interface StartOptions {
   readonly nodes?: number;
-  readonly store?: 'file' | 'memory';
+  /** By default what ARCHIPELAGO_TEST_STORE says, else `file`. A story that looks into the store, or damages it, names its own. */
+  readonly store?: 'file' | 'memory' | 'rados';
   readonly prepare?: PrepareDirectory;
 }
 
@@ -29,7 +31,7 @@ export async function startCluster({ prepare, ...options }: StartOptions = {}): 
   onTestFinished(({ task }) => {
     if (task.result?.state === 'fail') console.error(cluster.logTails());
   });
-  await cluster.up(...upArguments(options));
+  await cluster.up(...(await upArguments(options)));
   return cluster;
 }
 
@@ -39,7 +41,7 @@ export function shareCluster({ prepare, ...options }: StartOptions = {}): () => 
   const ending = new Ending();
   beforeAll(async () => {
     shared = await prepareCluster(ending.add, prepare);
-    await shared.up(...upArguments(options));
+    await shared.up(...(await upArguments(options)));
   }, UP_TIMEOUT_MS);
   afterAll(() => ending.run());
   return () => {
@@ -48,6 +50,8 @@ export function shareCluster({ prepare, ...options }: StartOptions = {}): () => 
   };
 }
 
-function upArguments({ nodes, store }: StartOptions): string[] {
-  return [...(nodes ? ['--nodes', String(nodes)] : []), ...(store ? ['--store', store] : [])];
+async function upArguments({ nodes, ...options }: StartOptions): Promise<string[]> {
+  const store = options.store ?? process.env['ARCHIPELAGO_TEST_STORE'];
+  const ceph = store === 'rados' ? ['--ceph-conf', (await sharedCeph()).confFile] : [];
+  return [...(nodes ? ['--nodes', String(nodes)] : []), ...(store ? ['--store', store] : []), ...ceph];
 }

@@ -1,0 +1,19 @@
+/** Stores on the Ceph cluster of this run, without daemons. */
+import { randomUUID } from 'node:crypto';
+import type { CephCluster } from '../../../chaos/ceph/cluster.ts';
+import { silentLog } from '../../../src/base/index.ts';
+import { type BlockStore, openRadosStore, type RadosStoreOptions } from '../../../src/blocker/index.ts';
+import { systemClock } from '../../../src/node/clock.ts';
+
+/** Where a store is; plain data, so that it can be told to another process. */
+export type Place = Omit<RadosStoreOptions, 'clock' | 'log'>;
+
+/** A namespace that nobody has used. */
+export function newPlace({ confFile, mapsPool, blocksPool }: CephCluster): Place {
+  const id = randomUUID();
+  return { user: 'admin', confFile, mapsPool, blocksPool, namespace: id, clusterId: id, mustExist: false };
+}
+
+export function openAt(place: Place): Promise<BlockStore> {
+  return openRadosStore({ ...place, clock: systemClock, log: silentLog });
+}
