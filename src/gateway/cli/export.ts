@@ -10,6 +10,7 @@ import { copyImage, type ImageSink } from '../nbd/copy.ts';
 import { fileSink, nbdSink, nbdSource, streamSink } from '../nbd/images.ts';
 import type { TransferContext } from './import.ts';
 import { interruptible, progressBar } from './progress.ts';
+import { isRbd, newRbdImage } from './rbd-image.ts';
 import { formatSize } from './sizes.ts';
 
 /** A node learns of the end of a connection a moment after the client; until then the snapshot is in use. */
@@ -18,7 +19,7 @@ const RETRY_MS = 50;
 
 export interface ExportRequest {
   name: string;
-  /** A file, `-` or an NBD URI. */
+  /** A file, `-`, an NBD URI or a new image of RBD. */
   destination: string;
 }
 
@@ -54,17 +55,19 @@ async function copyOut(
   const progress = progressBar(`Exporting ${volume.name}`, clock, quiet);
   const source = nbdSource(await NbdClient.connect(uri));
   try {
-    const isNew = !existsSync(destination);
-    const sink = await openSink(destination, from.size);
+    const { discard, ...sink } = await openSink(destination, from.size, clock);
     try {
       await copyImage({ source, sink, signal, onProgress: ({ doneBytes, totalBytes }) => progress.update(doneBytes, totalBytes) });
     } catch (error) {
-      // Half an image is worse than none.
-      if (isNew && existsSync(destination)) rmSync(destination);
-      throw error;
-    } finally {
       await sink.close();
+      // Half an image is worse than none.
+      await discard?.().catch((left: Error) => {
+        const { code, message } = ArchipelagoError.from(error, 'the export');
+        throw new ArchipelagoError(code, `${message}; half of the image is left at ${destination}`, { cause: left, hint: 'remove it' });
+      });
+      throw error;
     }
+    await sink.close();
     return { name: volume.name, destination, size: from.size };
   } finally {
     progress.stop();
@@ -72,9 +75,14 @@ async function copyOut(
   }
 }
 
-async function openSink(destination: string, sizeBytes: number): Promise<ImageSink> {
+/** `discard` takes away what would not be there without the export. */
+async function openSink(destination: string, sizeBytes: number, clock: Clock): Promise<ImageSink & { discard?(): Promise<void> }> {
   if (destination === '-') return streamSink(process.stdout);
-  if (!/^nbds?(\+\w+)?:/.test(destination)) return fileSink(destination);
+  if (isRbd(destination)) return newRbdImage(destination, sizeBytes, clock);
+  if (!/^nbds?(\+\w+)?:/.test(destination)) {
+    const isNew = !existsSync(destination);
+    return { ...(await fileSink(destination)), discard: async () => (isNew ? rmSync(destination, { force: true }) : undefined) };
+  }
   const target = await NbdClient.connect(destination);
   if (target.sizeBytes >= sizeBytes) return nbdSink(target);
   await target.close();

@@ -4,6 +4,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import type { VolumeView } from '../admin.ts';
 import { type AdminClient, volumePath } from '../http/client.ts';
@@ -12,7 +13,8 @@ import { NbdClient } from '../nbd/client.ts';
 import { type CopyOptions, copyImage, type ImageSource } from '../nbd/copy.ts';
 import { fileSource, nbdSink, nbdSource, streamSource } from '../nbd/images.ts';
 import { interruptible, progressBar } from './progress.ts';
-import { qcow2Source } from './qemu-nbd.ts';
+import { serveImage } from './qemu-nbd.ts';
+import { isRbd, rbdSource } from './rbd-image.ts';
 import { formatSize } from './sizes.ts';
 
 /**
@@ -123,11 +125,13 @@ function emptySource(source: string): ArchipelagoError {
 async function openSource({ source, format }: ImportRequest, clock: Clock): Promise<ImageSource> {
   const isNbd = /^nbds?(\+\w+)?:/.test(source);
   if (format === 'qcow2') {
-    if (isNbd || source === '-')
+    if (isNbd || isRbd(source) || source === '-')
       throw new ArchipelagoError('invalid-argument', '--format qcow2 is for files', { hint: 'write the image to a file first' });
     await checkReadable(source);
-    return qcow2Source(source, clock);
+    const { client, close } = await serveImage({ image: resolve(source), format, readOnly: true }, clock);
+    return { ...nbdSource(client), close };
   }
+  if (isRbd(source)) return rbdSource(source, clock);
   if (isNbd) return nbdSource(await NbdClient.connect(source));
   if (source !== '-') {
     if (format === null) await refuseUnsaidQcow2(source);

@@ -1,31 +1,37 @@
-/** Reads qcow2 through qemu-nbd, a process of its own that serves the image on a socket that nobody else may use. */
+/** Images in the formats of QEMU, through qemu-nbd: a process of its own that serves the image on a socket that nobody else may use. */
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { NbdClient } from '../nbd/client.ts';
-import type { ImageSource } from '../nbd/copy.ts';
-import { nbdSource } from '../nbd/images.ts';
 
 const START_TIMEOUT_MS = 15_000;
 const POLL_MS = 20;
 
-export async function qcow2Source(path: string, clock: Clock): Promise<ImageSource> {
+export interface QemuImage {
+  /** A path, or what else QEMU takes for one. */
+  readonly image: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly readOnly: boolean;
+}
+
+/** What it resolves to is put to use, and then closed with `close`, which stops qemu-nbd too. */
+export async function serveImage(image: QemuImage, clock: Clock): Promise<{ client: NbdClient; close(): Promise<void> }> {
   // 0700, so that the socket in it is ours alone.
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-'));
   const socket = join(directory, 'nbd.sock');
-  const server = startServer(resolve(path), socket);
+  const server = startServer(image, socket);
   const stop = async () => {
     await server.stop();
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const source = nbdSource(await connectWhenUp(socket, server, clock));
+    const client = await connectWhenUp(socket, server, clock);
     return {
-      ...source,
+      client,
       async close() {
-        await source.close();
+        await client.close();
         await stop();
       },
     };
@@ -41,9 +47,10 @@ interface ServerProcess {
   stop(): Promise<void>;
 }
 
-function startServer(path: string, socket: string): ServerProcess {
+function startServer({ image, format, readOnly }: QemuImage, socket: string): ServerProcess {
+  const access = readOnly ? ['--read-only'] : ['--discard=unmap'];
   // A process group of its own: Ctrl-C on the terminal is for us, and we stop it when we are done.
-  const child = spawn('qemu-nbd', ['--read-only', '--format=qcow2', '--shared=8', `--socket=${socket}`, path], {
+  const child = spawn('qemu-nbd', [...access, `--format=${format}`, '--shared=8', `--socket=${socket}`, image], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
   });
@@ -54,17 +61,11 @@ function startServer(path: string, socket: string): ServerProcess {
   });
   const gone = new Promise<void>((resolveGone) => {
     child.once('error', (error: NodeJS.ErrnoException) => {
-      const missing = error.code === 'ENOENT';
-      ended = missing
-        ? new ArchipelagoError('unavailable', 'qcow2 needs the program qemu-nbd, which is not installed', {
-            cause: error,
-            hint: 'apt-get install qemu-utils',
-          })
-        : ArchipelagoError.from(error, 'starting qemu-nbd');
+      ended = cannotStart('qemu-nbd', error);
       resolveGone();
     });
     child.once('close', () => {
-      ended ??= new ArchipelagoError('invalid-argument', `qemu-nbd cannot serve ${path}: ${complaint.trim().replace(/^qemu-nbd: /, '')}`);
+      ended ??= refused(`qemu-nbd cannot serve ${image}`, complaint);
       resolveGone();
     });
   });
@@ -91,4 +92,17 @@ async function connectWhenUp(socket: string, server: ServerProcess, clock: Clock
       });
     }
   }
+}
+
+/** Why a program of QEMU did not start. */
+export function cannotStart(program: string, error: NodeJS.ErrnoException): ArchipelagoError {
+  if (error.code !== 'ENOENT') return ArchipelagoError.from(error, `starting ${program}`);
+  return new ArchipelagoError('unavailable', `the program ${program} is not installed`, { cause: error, hint: 'apt-get install qemu-utils' });
+}
+
+/** What a program of QEMU said before it ended, as an error. */
+export function refused(what: string, complaint: string): ArchipelagoError {
+  const said = `${what}: ${complaint.trim().replace(/^qemu-\w+: /, '')}`;
+  if (/Unknown protocol 'rbd'/.test(complaint)) return new ArchipelagoError('unavailable', said, { hint: 'apt-get install qemu-block-extra' });
+  return new ArchipelagoError(/No such file or directory/.test(complaint) ? 'not-found' : 'invalid-argument', said);
 }

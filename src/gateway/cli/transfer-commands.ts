@@ -10,8 +10,9 @@ export function addTransferCommands(volume: Command, session: Session): void {
     usage: 'import <source> <name>',
     summary: 'Make a volume of a disk image',
     details:
-      'The source is a file or block device, - for standard input, or an NBD URI. Zeros are not stored, and a size that is no multiple ' +
-      'of 512 is padded. An import that fails or is stopped leaves no volume. qcow2 needs qemu-nbd (Debian: qemu-utils).',
+      'The source is a file or block device, - for standard input, an NBD URI, or an image or snapshot of RBD, named as QEMU does: ' +
+      'rbd:POOL/IMAGE[@SNAPSHOT][:conf=FILE][:id=USER]. Zeros are not stored, and a size that is no multiple of 512 is padded. An import that ' +
+      'fails or is stopped leaves no volume. qcow2 and RBD need qemu-nbd (Debian: qemu-utils, qemu-block-extra).',
     options: [
       new Option('--format <format>', 'format of a file (default: raw)').choices(['raw', 'qcow2']),
       blockSizeOption(),
@@ -22,6 +23,7 @@ export function addTransferCommands(volume: Command, session: Session): void {
       'volume import debian.qcow2 debian --format qcow2',
       'zstdcat debian.raw.zst | archipelago volume import - debian',
       'volume import nbd://host/export copy',
+      'volume import rbd:vms/disk1@monday disk1',
     ],
     async run({ args, options, client, clock, asJson }) {
       const request = {
@@ -40,12 +42,14 @@ export function addTransferCommands(volume: Command, session: Session): void {
     usage: 'export <volume> <destination>',
     summary: 'Write a volume or snapshot to a raw disk image',
     details:
-      'The destination is a file or block device, - for standard output, or an NBD URI. A volume is read through a snapshot of its own, so ' +
-      'I/O may go on; a file gets holes where the volume has zeros.',
+      'The destination is a file or block device, - for standard output, an NBD URI, or a new image of RBD, named as QEMU does: ' +
+      'rbd:POOL/IMAGE[:conf=FILE][:id=USER]. A volume is read through a snapshot of its own, so I/O may go on; files and images of RBD get holes ' +
+      'where the volume has zeros. RBD needs qemu-img and qemu-nbd (Debian: qemu-utils, qemu-block-extra).',
     examples: [
       'volume export disk1 disk1.raw',
       'volume export disk1 - | zstd > disk1.raw.zst',
       'volume export disk1 nbd+unix:///copy?socket=/tmp/nbd.sock',
+      'volume export disk1 rbd:vms/disk1:conf=/etc/ceph/ceph.conf',
     ],
     async run({ args, client, clock, asJson }) {
       const { exportVolume } = await import('./export.ts');
