@@ -78,8 +78,8 @@ export function inspect(directory: string, shape: Pick<DirectoryFile, 'nodes' | 
 
 export async function startDaemon(node: Node, environment: ClusterEnvironment): Promise<Daemon> {
   const { paths, config } = node;
-  await clearLeftovers(node, environment);
-  await checkPorts(node, environment.clock);
+  const ranBefore = await clearLeftovers(node, environment);
+  await checkPorts(node, environment.clock, ranBefore ? PORTS_FREE_MS : 0);
   for (const socket of [config.http.socket, config.nbd.socket]) rmSync(socket, { force: true });
 
   const logStart = existsSync(paths.log) ? statSync(paths.log).size : 0;
@@ -108,10 +108,10 @@ function startFailure({ paths, config }: Node, ended: string, logStart: number):
   return new ArchipelagoError(portInUse ? 'in-use' : 'io-error', `node ${config.name} ${ended}; ${text}`, { hint: `see ${paths.log}` });
 }
 
-/** Children of a node that was killed end by themselves, but not within the same instant. */
-async function clearLeftovers({ paths, config }: Node, { clock, note }: ClusterEnvironment): Promise<void> {
+/** Children of a node that was killed end by themselves, but not within the same instant. False when there was nobody to leave anything. */
+async function clearLeftovers({ paths, config }: Node, { clock, note }: ClusterEnvironment): Promise<boolean> {
   const recorded = processes.readPidFile(paths.pid);
-  if (recorded === null) return;
+  if (recorded === null) return false;
   const members = () => processes.groupMembers(recorded);
   if (!(await waitUntil(clock, LEFTOVER_MS, () => members().length === 0))) {
     const pids = members();
@@ -120,10 +120,11 @@ async function clearLeftovers({ paths, config }: Node, { clock, note }: ClusterE
     await waitUntil(clock, LEFTOVER_MS, () => members().length === 0);
   }
   processes.removePidFile(paths.pid);
+  return true;
 }
 
 /** So that the message names the key and the node, before anything was started. */
-async function checkPorts({ paths, config }: Node, clock: Clock): Promise<void> {
+async function checkPorts({ paths, config }: Node, clock: Clock, timeoutMs: number): Promise<void> {
   const control = multiaddrPort(config.listen);
   const data = multiaddrPort(config.dataListen);
   const wanted = [
@@ -134,9 +135,9 @@ async function checkPorts({ paths, config }: Node, clock: Clock): Promise<void> 
   ];
   for (const { key, where } of wanted) {
     if (where === null || where.port === 0) continue;
-    const deadline = clock.nowMs() + PORTS_FREE_MS;
+    const deadline = clock.nowMs() + timeoutMs;
     while (!(await isFree(where.host, where.port))) {
-      if (clock.nowMs() >= deadline || processes.readPidFile(paths.pid) === null) {
+      if (clock.nowMs() >= deadline) {
         const hint = `stop the program that has it, or change '${key}' in ${paths.config}`;
         throw new ArchipelagoError('in-use', `port ${where.port} of node ${config.name} ('${key}') is in use`, { hint });
       }

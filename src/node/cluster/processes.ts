@@ -16,10 +16,11 @@ export interface ProcessIdentity {
 interface ProcessStat {
   state: string;
   group: number;
+  threads: number;
   startTime: string;
 }
 
-/** Zombies count as gone. */
+/** Zombies count as gone once their last thread is. */
 export function identityOf(pid: number): ProcessIdentity | null {
   const stat = readStat(pid);
   return stat === null || isDead(stat) ? null : { pid, startTime: stat.startTime, bootId: bootId() };
@@ -90,8 +91,12 @@ export function openLog(path: string): { descriptor: number; close(): void } {
   return { descriptor, close: () => closeSync(descriptor) };
 }
 
-function isDead({ state }: ProcessStat): boolean {
-  return state === 'Z' || state === 'X';
+/**
+ * The state is that of the first thread, which ends at once when the process is killed. Another one may still be inside a write to the disk, and
+ * until that ends the process has its ports and locks.
+ */
+function isDead({ state, threads }: ProcessStat): boolean {
+  return (state === 'Z' || state === 'X') && threads <= 1;
 }
 
 function readStat(pid: number): ProcessStat | null {
@@ -104,7 +109,7 @@ function readStat(pid: number): ProcessStat | null {
   }
   // The second field is the command's name in parentheses and may itself hold blanks and parentheses.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0]!, group: Number(fields[2]), startTime: fields[19]! };
+  return { state: fields[0]!, group: Number(fields[2]), threads: Number(fields[17]), startTime: fields[19]! };
 }
 
 let knownBootId: string | null = null;

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
@@ -44,6 +44,17 @@ describe('a process is told from another one', () => {
         expect(identityOf(zombie.pid)).toBeNull();
       })
       .finally(() => parent.kill('SIGKILL'));
+  });
+
+  it('and one whose first thread has ended is not, as long as another has not', async () => {
+    const program = 'import ctypes, sys, threading\nthreading.Thread(target=sys.stdin.read).start()\nctypes.CDLL(None).pthread_exit(None)';
+    const child = spawn('python3', ['-c', program], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+    await vi.waitFor(() => expect(readFileSync(`/proc/${child.pid}/stat`, 'latin1')).toContain(') Z '), 20_000);
+    const identity = identityOf(child.pid!)!;
+    expect(identity).not.toBeNull();
+    expect(groupMembers(identity)).toEqual([child.pid]);
+    child.stdin.end();
+    await vi.waitFor(() => expect(isRunning(identity)).toBe(false), 20_000);
   });
 
   it('is written down and read again', () => {
