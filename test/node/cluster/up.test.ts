@@ -138,6 +138,25 @@ describe('up on a directory that is there', () => {
     expect(pids().every(isAlive)).toBe(true);
   });
 
+  it('waits for the ports of a node that was killed, and names the one that another program has', async () => {
+    await start({ nodes: 1 });
+    const [pid] = pids();
+    const [, , , , port] = cluster().nodes[0]!.listen.split('/');
+    process.kill(pid!, 'SIGKILL');
+    await vi.waitFor(() => expect(isAlive(pid!)).toBe(false));
+    const holder = createServer();
+    const hold = () => new Promise<void>((resolve) => void holder.listen(Number(port), '127.0.0.1', resolve));
+    await hold();
+    const again = start();
+    await vi.waitFor(() => expect(existsSync(join(directory, 'n1', 'node.pid'))).toBe(false));
+    setTimeout(() => holder.close(), 300);
+    expect((await again).started).toEqual(['n1']);
+    await stop();
+    await hold();
+    await expect(start()).rejects.toMatchObject({ code: 'in-use', message: expect.stringContaining(`port ${port} of node n1`) });
+    holder.close();
+  });
+
   it('does not take another process for a node because it has its pid', async () => {
     await start({ nodes: 1 });
     await stop();
