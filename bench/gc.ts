@@ -2,7 +2,7 @@
  * Collection by itself, on the file store: how fast it lists and removes beside `rm -rf`, and how its memory grows with the objects.
  *
  * Half of the objects are in use, in a map of their own; the other half is dead. Memory is what lives in the heap and its buffers at
- * most, program included, looked at every few thousand names. What `volume rm` and guests see of it is in `maps --case remove`. Argument: `--objects N` (default 200000),
+ * most, program included, looked at every few thousand names. What `volume rm` and guests see of it is in `maps --only remove`. Argument: `--objects N` (default 200000),
  * which is compared with a tenth of it.
  */
 import { execFileSync } from 'node:child_process';

@@ -4,7 +4,7 @@ import { Prng } from '../../src/base/index.ts';
 import { volumePath } from '../../src/gateway/http/client.ts';
 import type { NbdClient } from '../../src/gateway/nbd/client.ts';
 import type { BenchResult } from '../main.ts';
-import { figure, note, percentile } from '../support/figures.ts';
+import { figure, middlePair, note, type Pair, percentile } from '../support/figures.ts';
 import { BLOCK_BYTES, SUB_BLOCK_BYTES, timed, withNbd, writeAll } from '../support/nbd.ts';
 import { type BenchCluster, median, run } from '../support/processes.ts';
 import { withQcow2 } from '../support/qcow2.ts';
@@ -23,11 +23,11 @@ export async function measureDepth(directory: string, cluster: BenchCluster, dep
   const peer = await chainOfOverlays(directory);
   note(`4 KiB random reads at clone depth ${depth}, median of ${PAIRS} pairs; peer: qcow2 at depth ${PEER_DEPTH}, each beside its own depth 1`);
   return [
-    figure(`read at depth ${depth}, p50 beside depth 1`, ours.deep50, ours.flat50, 'ms', { of: 'ratio', limit: 1.1 }),
-    figure(`read at depth ${depth}, p99 beside depth 1`, ours.deep99, ours.flat99, 'ms', { of: 'ratio', limit: 1.25 }),
-    figure(`qcow2 at depth ${PEER_DEPTH}, p50 beside depth 1`, peer.deep50, peer.flat50, 'ms', null),
-    figure(`qcow2 at depth ${PEER_DEPTH}, p99 beside depth 1`, peer.deep99, peer.flat99, 'ms', null),
-    figure(`read at depth ${depth}, p50 beside qcow2 at ${PEER_DEPTH}`, ours.deep50, peer.deep50, 'ms', null),
+    figure(`read at depth ${depth}, p50 beside depth 1`, ours.p50.ours, ours.p50.peer, 'ms', { of: 'ratio', limit: 1.1 }),
+    figure(`read at depth ${depth}, p99 beside depth 1`, ours.p99.ours, ours.p99.peer, 'ms', { of: 'ratio', limit: 1.25 }),
+    figure(`qcow2 at depth ${PEER_DEPTH}, p50 beside depth 1`, peer.p50.ours, peer.p50.peer, 'ms', null),
+    figure(`qcow2 at depth ${PEER_DEPTH}, p99 beside depth 1`, peer.p99.ours, peer.p99.peer, 'ms', null),
+    figure(`read at depth ${depth}, p50 beside qcow2 at ${PEER_DEPTH}`, ours.p50.ours, peer.p50.ours, 'ms', null),
   ];
 }
 
@@ -59,27 +59,24 @@ async function chainOfOverlays(directory: string): Promise<Pairs> {
 }
 
 interface Pairs {
-  readonly flat50: number;
-  readonly flat99: number;
-  readonly deep50: number;
-  readonly deep99: number;
+  readonly p50: Pair;
+  readonly p99: Pair;
 }
 
-/** Of the pair whose ratio is the middle one, for p50 and p99 each. */
+/** Ours is the deep one, its peer the flat one; of `PAIRS` times each, in turns. */
 async function pairs(flat: NbdClient, deep: NbdClient): Promise<Pairs> {
   const prng = new Prng(1);
   const read = (client: NbdClient) =>
     timed(READS, () => client.read((OFFSETS[prng.below(BLOCKS)] as number) + 4096 * prng.below(SUB_BLOCK_BYTES / 4096), 4096));
   await read(flat);
   await read(deep);
-  const found: Pairs[] = [];
+  const [p50, p99]: [Pair[], Pair[]] = [[], []];
   for (let pair = 0; pair < PAIRS; pair++) {
     const first = await read(pair % 2 === 0 ? flat : deep);
     const second = await read(pair % 2 === 0 ? deep : flat);
     const [a, b] = pair % 2 === 0 ? [first, second] : [second, first];
-    found.push({ flat50: median(a), flat99: percentile(a, 99), deep50: median(b), deep99: percentile(b, 99) });
+    p50.push({ ours: median(b), peer: median(a) });
+    p99.push({ ours: percentile(b, 99), peer: percentile(a, 99) });
   }
-  const by = (ratio: (pair: Pairs) => number) => [...found].sort((a, b) => ratio(a) - ratio(b))[PAIRS >> 1] as Pairs;
-  const [p50, p99] = [by((pair) => pair.deep50 / pair.flat50), by((pair) => pair.deep99 / pair.flat99)];
-  return { flat50: p50.flat50, deep50: p50.deep50, flat99: p99.flat99, deep99: p99.deep99 };
+  return { p50: middlePair(p50), p99: middlePair(p99) };
 }

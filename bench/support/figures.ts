@@ -6,6 +6,18 @@ export function percentile(values: readonly number[], percent: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))] as number;
 }
 
+/** Two figures that were taken one right after the other, so that what else the machine did met both. */
+export interface Pair {
+  readonly ours: number;
+  readonly peer: number;
+}
+
+/** The one whose ratio is the middle one. */
+export function middlePair(pairs: readonly Pair[]): Pair {
+  const sorted = [...pairs].sort((a, b) => a.ours / a.peer - b.ours / b.peer);
+  return sorted[sorted.length >> 1] as Pair;
+}
+
 /** At most `limit`, of the figure itself or of its ratio to the peer's. */
 export interface Bar {
   readonly of: 'ours' | 'ratio';
