@@ -3,8 +3,7 @@
  * failures, while collectors remove what nothing refers to; each read compared with the twin. One seed is one history.
  */
 
-import type { ArchipelagoError } from '../../../src/base/index.ts';
-import { type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../../src/base/index.ts';
+import { ArchipelagoError, type Epoch, type Generation, Prng, silentLog, type VolumeId } from '../../../src/base/index.ts';
 import type { Collection } from '../../../src/mapper/collection/collector.ts';
 import { OpenMap, PageCache, PagedTree, type PageRef, SUB_BLOCKS, type VolumeRecord } from '../../../src/mapper/index.ts';
 import { IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../../src/volume/device.ts';
@@ -142,6 +141,8 @@ export class World {
   private collectors: WorldCollector[] = [];
   /** Objects and pages that collectors have removed. */
   collected = 0;
+  /** Cycles that ended because another one had gone by a newer header. */
+  overtaken = 0;
   private nextWrite = 1;
   private life = 0;
   private failure: unknown = null;
@@ -513,7 +514,9 @@ export class World {
   private endCollectors(): void {
     for (const { outcome, freed } of this.collectors) {
       if (outcome === null) continue;
-      if (outcome.error) throw outcome.error;
+      const overtaken = outcome.error instanceof ArchipelagoError && outcome.error.code === 'unavailable';
+      if (overtaken) this.overtaken++;
+      else if (outcome.error) throw outcome.error;
       this.collected += freed;
     }
     this.collectors = this.collectors.filter(({ outcome }) => outcome === null);

@@ -2,7 +2,8 @@
  * One cycle of collection: finds all that can still be reached, and removes the rest while volumes go on being used.
  *
  * Let k be the index of the registry at which the cycle was begun. Candidates are objects and pages of generations that were given out
- * before k and that no record names as open at some index after it. A cycle reads, in this order:
+ * before k and that no record names as open at some index after it; and of an open one, by which a volume may name for months, the pages
+ * that its folds have superseded. A cycle reads, in this order:
  *
  * 1. the registry, then the tree of every snapshot, and the log of every volume: the tree that its header names and everything that its
  *    journal mentions. A log counts once the registry, asked after it was read, still has the epoch whose log it was: then no later owner
@@ -21,16 +22,20 @@
  *   more; such a snapshot's generation was reserved before the second look, which waits for it. Other snapshots hold later states.
  * - A clone starts at the root of a snapshot, and a handover or takeover at the log.
  * - What a stale owner makes by a name of its own counts as long as its generation is open; see `registry/collection.ts`.
+ * - A header tells the generation that its owner names pages by, and the first sequence number that was not used when it was written. What
+ *   is below that and not in the header's tree was superseded before: a tree is only ever made of pages of the one before and of new ones,
+ *   whose numbers are higher, or of another generation. A cut that follows is such a tree too; one that came before has ended the naming by
+ *   the generation of its pages. Nor can a new owner begin with an older header: what it copies, it copies after the log was read.
  *
- * Whoever still reads a snapshot or volume that was removed is told that something is missing; names are never used again, so that
- * nothing else can be found in its place.
+ * Whoever still reads a snapshot or volume that was removed, or a tree that its volume has left behind, is told that something is missing;
+ * names are never used again, so that nothing else can be found in its place. That may be another collector, whose cycle ends with it.
  */
 import { ArchipelagoError, type Clock, type Generation, type VolumeId } from '../../base/index.ts';
 import type { BlockStore, CollectedKind, ObjectName } from '../../blocker/index.ts';
 import { decodeHeader } from '../core/header.ts';
 import { journalMentions } from '../core/mentions.ts';
 import { type Name, NameSet } from '../core/name-set.ts';
-import type { PageRef } from '../core/types.ts';
+import type { PageRef, VolumeHeader } from '../core/types.ts';
 import { PageWalk } from '../core/walk.ts';
 import { pendingReservation } from '../registry/collection.ts';
 import type { BegunCycle, Freed } from '../registry/collection-types.ts';
@@ -48,6 +53,7 @@ const NAMES_AN_OPERATION = 16;
 const REMOVALS = 16;
 /** The part of the memory that is for pages, of which there are a thousand times fewer than objects. */
 const PAGES_PART = 0.25;
+const NOTHING = new Uint8Array(0);
 
 export interface CollectionOptions {
   readonly store: BlockStore;
@@ -80,6 +86,17 @@ interface Borders {
   readonly object: Name | null;
   readonly page: Name | null;
 }
+
+/** A volume's log, as it was read. */
+interface ReadLog {
+  /** 0 without one; -1 when it could not be read, and has to be. */
+  readonly epoch: number;
+  /** Null before the first fold. */
+  readonly header: VolumeHeader | null;
+}
+
+/** By naming generation, the sequence number below which a page that was not reached is superseded. */
+type Superseded = ReadonlyMap<Generation, number>;
 
 /** What one pass has reached. */
 class Reached {
@@ -148,58 +165,62 @@ export class Collection {
       this.counts.volumesRead++;
     }
     const volumes = first.filter(({ kind }) => kind === 'volume');
-    const settled = await this.markVolumes(reached, volumes);
+    const { settled, superseded } = await this.markVolumes(reached, volumes);
     const last = await this.whenSnapshotsMade(settled);
     const known = new Set(volumes.map(({ id }) => id));
     for (const record of last) if (!known.has(record.id)) await this.markTree(reached, record.root, record);
     this.counts.phase = 'sweeping';
-    for (const kind of kinds) await this.sweep(kind, reached[kind], open);
+    for (const kind of kinds) await this.sweep(kind, reached[kind], open, superseded);
     await this.sweepLogs(last);
     return { object: reached.object.limit, page: reached.page.limit };
   }
 
-  /** Marks what the volumes' logs lead to. Resolves to the registry as it was after all of them were read. */
-  private async markVolumes(reached: Reached, volumes: readonly VolumeRecord[]): Promise<readonly VolumeRecord[]> {
+  /** Marks what the volumes' logs lead to. `settled` is the registry as it was after all of them were read. */
+  private async markVolumes(
+    reached: Reached,
+    volumes: readonly VolumeRecord[],
+  ): Promise<{ settled: readonly VolumeRecord[]; superseded: Superseded }> {
     const deadlineMs = this.deadlineMs();
-    const epochs = new Map<VolumeId, number>();
+    const logs = new Map<VolumeId, ReadLog>();
+    const epochOf = (id: VolumeId) => logs.get(id)?.epoch;
     let unread: readonly VolumeRecord[] = volumes;
     for (;;) {
       for (const record of unread) {
-        epochs.set(record.id, await this.markVolume(reached, record));
+        logs.set(record.id, await this.markVolume(reached, record));
         if (unread === volumes) this.counts.volumesRead++;
       }
       const records = await this.options.records();
       // Of those that are left: another owner has come, or has yet to copy the log, and may copy a state from before we read it.
-      unread = records.filter(({ id, epoch }) => epochs.has(id) && epochs.get(id) !== epoch);
-      if (unread.length === 0) return records;
+      unread = records.filter(({ id, epoch }) => logs.has(id) && epochOf(id) !== epoch);
+      if (unread.length === 0) return { settled: records, superseded: supersededBy(logs.values()) };
       this.counts.phase = 'waiting';
       this.expectBefore(deadlineMs, `volume '${unread[0]?.name}' was not opened by its owner`);
-      for (const { id, epoch, owner } of unread) if (owner === null && (epochs.get(id) ?? 0) < epoch) await this.options.takeOver(id);
+      for (const { id, epoch, owner } of unread) if (owner === null && (epochOf(id) ?? 0) < epoch) await this.options.takeOver(id);
       await this.pause(WAIT_STEP_MS);
     }
   }
 
-  /** Resolves to the epoch whose log it was; 0 without one. */
-  private async markVolume(reached: Reached, record: VolumeRecord): Promise<number> {
+  private async markVolume(reached: Reached, record: VolumeRecord): Promise<ReadLog> {
     await this.take(LOG_OPERATIONS);
     const log = await this.options.store.readLog(record.id).catch((error: unknown) => {
       if (error instanceof ArchipelagoError && error.code === 'unavailable') return 'restless' as const;
       throw error;
     });
-    if (log === 'restless') return -1;
+    if (log === 'restless') return { epoch: -1, header: null };
     try {
       const header = log?.header ? decodeHeader(log.header, record.id).header : null;
       // Without a header a clone still starts where its snapshot did.
-      await this.markTree(reached, header === null ? record.root : header.root, record);
+      await this.markTree(reached, header === null ? record.root : header.root, record, log?.header);
       const visit = (generation: Generation, index: number) => void reached.object.add(generation, index);
       if (log) journalMentions(log.segments, record.id, header?.segment ?? 0, visit);
+      return { epoch: log?.epoch ?? 0, header };
     } catch (error) {
       throw unreadable(record, error);
     }
-    return log?.epoch ?? 0;
   }
 
-  private async markTree(reached: Reached, root: PageRef | null, record: VolumeRecord): Promise<void> {
+  /** `header` is where the root is from; null where the record has it. */
+  private async markTree(reached: Reached, root: PageRef | null, record: VolumeRecord, header: Uint8Array | null = null): Promise<void> {
     const { walk } = reached;
     walk.add(root);
     for (let page = walk.next(); page !== null; page = walk.next()) {
@@ -207,10 +228,24 @@ export class Collection {
       try {
         walk.supply(page, await this.options.store.readPage(page.generation, page.sequence));
       } catch (error) {
+        if (error instanceof ArchipelagoError && error.code === 'not-found') await this.expectNotOvertaken(record, header);
         throw unreadable(record, error);
       }
       this.counts.pagesRead++;
     }
+  }
+
+  /**
+   * A page is gone. Where its volume or snapshot was removed, or the volume has another header by now, another collector has gone by that. This
+   * cycle cannot go on from here, since pages that it has not read count as reached.
+   */
+  private async expectNotOvertaken({ id, name }: VolumeRecord, header: Uint8Array | null): Promise<void> {
+    const record = (await this.options.records()).find((each) => each.id === id);
+    const log = record?.kind === 'volume' ? await this.options.store.readLog(id) : null;
+    if (record !== undefined && Buffer.compare(log?.header ?? NOTHING, header ?? NOTHING) === 0) return;
+    throw new ArchipelagoError('unavailable', `cycle ${this.begun.cycle} was overtaken by another one in '${name}'`, {
+      hint: 'the next cycle tries again',
+    });
   }
 
   /** Waits for the snapshots that are being made in `records`. Resolves to the registry after that. */
@@ -237,13 +272,20 @@ export class Collection {
     return latest;
   }
 
-  private async sweep(kind: CollectedKind, reached: NameSet, open: ReadonlySet<Generation>): Promise<void> {
+  private async sweep(kind: CollectedKind, reached: NameSet, open: ReadonlySet<Generation>, superseded: Superseded): Promise<void> {
     const { store } = this.options;
-    const isCandidate = (generation: Generation) => generation < this.begun.nextGeneration && !open.has(generation);
-    for await (const batch of store.list(kind, isCandidate)) {
+    /** Names of a generation below this one are candidates. */
+    const limitOf = (generation: Generation): number => {
+      if (generation >= this.begun.nextGeneration) return 0;
+      if (!open.has(generation)) return Number.POSITIVE_INFINITY;
+      return kind === 'page' ? (superseded.get(generation) ?? 0) : 0;
+    };
+    for await (const batch of store.list(kind, (generation) => limitOf(generation) > 0)) {
       await this.take(batch.length / NAMES_AN_OPERATION);
       this.counts.listed += batch.length;
-      const dead = batch.filter(({ generation, index }) => reached.covers(generation, index) && !reached.has(generation, index));
+      const isDead = ({ generation, index }: ObjectName) =>
+        index < limitOf(generation) && reached.covers(generation, index) && !reached.has(generation, index);
+      const dead = batch.filter(isDead);
       for (let at = 0; at < dead.length; at += REMOVALS) await this.remove(kind, dead.slice(at, at + REMOVALS));
     }
   }
@@ -292,6 +334,12 @@ export class Collection {
     if (this.options.clock.nowMs() < deadlineMs) return;
     throw new ArchipelagoError('timeout', `nothing was collected: ${what}`, { hint: 'see `archipelago cluster status`; the next cycle tries again' });
   }
+}
+
+function supersededBy(logs: Iterable<ReadLog>): Superseded {
+  const superseded = new Map<Generation, number>();
+  for (const { header } of logs) if (header !== null) superseded.set(header.namingGeneration, header.nextPageSequence);
+  return superseded;
 }
 
 /** What a map that cannot be read refers to is not known, and may still be wanted when the map was restored. */

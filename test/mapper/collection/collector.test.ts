@@ -15,6 +15,101 @@ async function sharedDisk(): Promise<{ story: CollectionStory; disk: VolumeId; b
   return { story, disk, base };
 }
 
+describe('a volume that stays open for long', () => {
+  async function folded(...times: number[]): Promise<{ story: CollectionStory; disk: VolumeId }> {
+    const story = new CollectionStory();
+    const disk = story.create('disk');
+    await story.open(disk);
+    for (const time of times) {
+      await story.write(disk, time);
+      await story.map(disk).fold();
+    }
+    return { story, disk };
+  }
+
+  it('loses the pages that its folds have superseded, and no others', async () => {
+    const { story, disk } = await folded(1, 2, 3);
+    expect(await story.stored('page')).toEqual(['1/1', '1/2', '1/3']);
+    await story.collect();
+    expect(await story.stored('page')).toEqual(['1/3']);
+    // A second leaf, and a root above both: what is not changed stays in the tree.
+    await story.write(disk, 70_000);
+    await story.map(disk).fold();
+    await story.write(disk, 70_001);
+    await story.map(disk).fold();
+    await story.collect();
+    const left = await story.stored('page');
+    expect(left).toContain('1/3');
+    expect(left).not.toContain('1/4');
+    expect(await story.collect()).toBe(0);
+    expect(await story.stored()).toEqual(['1/1', '1/2', '1/3', '1/70000', '1/70001']);
+  });
+
+  it('keeps the pages of a fold whose header is not written yet', async () => {
+    const { story, disk } = await folded(1);
+    const { store } = story.map(disk);
+    const writeHeader = store.writeHeader.bind(store);
+    let go = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    store.writeHeader = async (...header) => held.then(() => writeHeader(...header));
+    await story.write(disk, 2);
+    const fold = story.map(disk).fold();
+    while ((await story.stored('page')).length < 2) await new Promise((resolve) => setImmediate(resolve));
+    await story.collect();
+    expect(await story.stored('page')).toEqual(['1/1', '1/2']);
+    go();
+    await fold;
+    await story.collect();
+    expect(await story.stored('page')).toEqual(['1/2']);
+  });
+
+  it('keeps what a snapshot has, that of a cut before the log was read too', async () => {
+    const { story, disk } = await folded(1, 2);
+    const commit = await story.cut(disk, 'base');
+    await story.write(disk, 3);
+    await story.map(disk).fold();
+    story.onLook = async (look) => void (look === 2 && commit());
+    await story.collect();
+    expect(await story.stored('page')).toEqual(['1/1', '1/2', '2/1']);
+    story.onLook = async () => undefined;
+    await story.write(disk, 4);
+    await story.map(disk).fold();
+    await story.collect();
+    expect(await story.stored('page')).toEqual(['1/2', '2/2']);
+  });
+
+  it('ends a cycle that another one has overtaken, and is damaged where it has not', async () => {
+    const { story, disk } = await folded(1);
+    const other = story.create('other');
+    await story.open(other);
+    await story.write(other, 1);
+    await story.map(other).fold();
+    const { store } = story;
+    const readPage = store.readPage.bind(store);
+    const beforePageOf = (generation: number, work: () => Promise<void>) => {
+      store.readPage = async (...page) => {
+        if (page[0] !== generation) return readPage(...page);
+        store.readPage = readPage;
+        await work();
+        await story.collect();
+        return readPage(...page);
+      };
+    };
+    beforePageOf(1, async () => {
+      await story.write(disk, 2);
+      await story.map(disk).fold();
+    });
+    await expect(story.collect()).rejects.toMatchObject({ code: 'unavailable' });
+    beforePageOf(2, async () => story.remove(other));
+    await expect(story.collect()).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await story.collect()).toBe(0);
+    await store.remove('page', [{ generation: story.generation(1), index: 2 }]);
+    await expect(story.collect()).rejects.toMatchObject({ code: 'corrupt' });
+  });
+});
+
 describe('a cycle', () => {
   it('removes what only a removed snapshot had, and nothing else', async () => {
     const { story, disk, base } = await sharedDisk();

@@ -6,7 +6,7 @@ import type { Bug } from './bug.ts';
 
 interface Inside {
   begun: BegunCycle;
-  sweep(kind: string, reached: unknown, open: ReadonlySet<Generation>): Promise<void>;
+  sweep(kind: string, reached: unknown, open: ReadonlySet<Generation>, superseded: ReadonlyMap<Generation, number>): Promise<void>;
   sweepLogs(records: readonly VolumeRecord[]): Promise<void>;
 }
 
@@ -19,7 +19,7 @@ export const COLLECTION_BUGS: readonly Bug[] = [
     hooks: {
       collection(collection) {
         const sweep = inside(collection).sweep.bind(collection);
-        inside(collection).sweep = (kind, reached) => sweep(kind, reached, new Set());
+        inside(collection).sweep = (kind, reached, _open, superseded) => sweep(kind, reached, new Set(), superseded);
       },
     },
   },
@@ -30,6 +30,18 @@ export const COLLECTION_BUGS: readonly Bug[] = [
       collection(collection) {
         const { begun } = inside(collection);
         inside(collection).begun = { ...begun, nextGeneration: Number.MAX_SAFE_INTEGER as Generation };
+      },
+    },
+  },
+  {
+    name: 'collect-unfinished-folds',
+    mistake: 'all pages by the name that a volume uses now are taken for superseded, those of a fold under way too',
+    history: 'a fold writes its pages; a collector reads the log, which has the header before; the header is written; the pages are removed',
+    hooks: {
+      collection(collection) {
+        const sweep = inside(collection).sweep.bind(collection);
+        inside(collection).sweep = (kind, reached, open, superseded) =>
+          sweep(kind, reached, open, new Map([...superseded.keys()].map((generation) => [generation, Number.POSITIVE_INFINITY])));
       },
     },
   },
