@@ -8,7 +8,7 @@ const PARALLEL = 8;
 const DRAIN_TIMEOUT_MS = 15_000;
 
 export interface DrainOptions {
-  readonly child: DataChild;
+  readonly child: Pick<DataChild, 'request'>;
   /** Nodes that can take volumes. */
   readonly targets: readonly string[];
   /** This node's own clients are gone for good. */

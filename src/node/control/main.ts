@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { collectDefaultMetrics, Registry as MetricsRegistry } from 'prom-client';
-import { ArchipelagoError, type LivenessEpoch, type Log, Prng } from '../../base/index.ts';
+import { ArchipelagoError, type Log, Prng } from '../../base/index.ts';
 import { type ClusterView, type HttpServer, startHttpServer } from '../../gateway/index.ts';
 import type { Command, CommandValues, RegistryChange } from '../../mapper/index.ts';
 import { Registry } from '../../mapper/registry/index.ts';
@@ -16,16 +16,7 @@ import type { Channel } from '../channel.ts';
 import { systemClock } from '../clock.ts';
 import type { NodeConfig } from '../config.ts';
 import { dieOnBugs, openLog } from '../log.ts';
-import {
-  type Activate,
-  DATA_REQUESTS,
-  type DataStarted,
-  type LeaseNotice,
-  type LivenessNotice,
-  type RegistryNotice,
-  type RegistryTable,
-  type StartData,
-} from '../protocol.ts';
+import { DATA_REQUESTS, type DataStarted, type StartData } from '../protocol.ts';
 import { DATA_PID_FILE, markRemoved, refuseRemoved, refuseWithoutLog } from '../start-checks.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
 import { ClusterLinks } from './cluster-links.ts';
@@ -34,6 +25,7 @@ import { DataChild } from './data-child.ts';
 import { drain, withTimeout } from './drain.ts';
 import { Invitations } from './invitations.ts';
 import { type Heartbeat, NodeLeases } from './leases.ts';
+import { NodeLife } from './life.ts';
 import { MemberOperations } from './member-operations.ts';
 import { Membership } from './membership.ts';
 import { proposeUntilKnown } from './proposing.ts';
@@ -86,13 +78,10 @@ class ControlProcess {
   private readonly invitations: Invitations;
   private http!: HttpServer;
   private leases: NodeLeases | null = null;
-  /** Under which this process and its present data process own volumes; null until the registry has given one. */
-  private livenessEpoch: LivenessEpoch | null = null;
+  private readonly life: NodeLife;
   private storeStatus: ClusterView['store'] | null = null;
   private drainState: DrainState = 'serving';
   private readonly collecting: CollectionSchedule;
-  /** The liveness epoch that has expired under processes that live, until they have a new one. */
-  private reviving: LivenessEpoch | null = null;
 
   private constructor(config: NodeConfig, log: Log) {
     this.config = config;
@@ -115,6 +104,14 @@ class ControlProcess {
       },
       started: (channel) => this.activate(channel),
     });
+    this.life = new NodeLife({
+      node: config.name,
+      registry: this.registry,
+      log,
+      leases: () => this.leases,
+      propose: (command) => this.raftPropose(command),
+      restartData: () => this.child.restart(),
+    });
     this.collecting = this.makeSchedule();
   }
 
@@ -125,7 +122,7 @@ class ControlProcess {
       node: config.name,
       config: config.gc,
       registry,
-      livenessEpoch: () => this.livenessEpoch,
+      livenessEpoch: () => this.life.livenessEpoch,
       request: (method, parameters) => child.request(method, parameters),
       propose: (command) => this.raftPropose(command),
       clock: systemClock,
@@ -222,7 +219,7 @@ class ControlProcess {
       links,
       invitations: this.invitations,
       members: this.members,
-      livenessEpoch: () => this.livenessEpoch,
+      livenessEpoch: () => this.life.livenessEpoch,
       serve: (method, parameters) => this.serve(method, parameters),
     });
     const { socket: socketPath, listen, tokenFile } = config.http;
@@ -249,10 +246,8 @@ class ControlProcess {
       raft,
       registry,
       send: (leader, heartbeat) => this.links.call(leader, 'heartbeat', heartbeat, durationMs),
-      askData: async () => {
-        await this.noticesTo?.request('ping', {});
-      },
-      onDeadline: (livenessEpoch, deadlineMs) => this.noticesTo?.notify('lease', { livenessEpoch, deadlineMs } satisfies LeaseNotice),
+      askData: () => this.life.askData(),
+      onDeadline: (livenessEpoch, deadlineMs) => this.life.tellDeadline(livenessEpoch, deadlineMs),
     });
   }
 
@@ -265,8 +260,7 @@ class ControlProcess {
 
   /** Brings a new data process into use: what its predecessor owned is void as soon as the registry says so. */
   private async activate(channel: Channel): Promise<void> {
-    this.livenessEpoch = null;
-    this.leases?.begin(null);
+    this.life.end();
     const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     const { config } = this;
     const started = await channel
@@ -279,115 +273,25 @@ class ControlProcess {
         process.exit(1);
       });
     this.storeStatus = started.store;
-    const command = {
+    await this.life.begin(channel, {
       type: 'startNode',
       name: config.name,
       peerId: this.links.ownPeerId,
       controlAddresses: this.links.addresses,
       dataAddresses: started.addresses,
       version,
-    } as const;
-    const { livenessEpoch } = await this.raftPropose<'startNode'>(command);
-    this.livenessEpoch = livenessEpoch;
-    // One step with the answer above: no change of the registry falls between this table and the notices that follow.
-    const active = channel.request('activate', { livenessEpoch, ...this.table() } satisfies Activate);
-    this.noticesTo = channel;
-    this.leases?.begin(livenessEpoch);
-    await active;
-    this.log.info({ livenessEpoch }, 'ready');
-  }
-
-  /** Who is told of registry changes. */
-  private noticesTo: Channel | null = null;
-
-  private table(): RegistryTable {
-    return { volumes: [...this.registry.volumes()], nodes: this.registry.nodes() };
+    });
   }
 
   private registryChanged(change: RegistryChange): void {
-    const { noticesTo } = this;
-    this.leases?.registryChanged(change);
-    switch (change.kind) {
-      case 'volume':
-        noticesTo?.notify('registry', { volume: change.volume } satisfies RegistryNotice);
-        break;
-      case 'removed':
-        noticesTo?.notify('registry', { removed: change.volume.id } satisfies RegistryNotice);
-        break;
-      case 'node':
-        noticesTo?.notify('registry', { node: change.node } satisfies RegistryNotice);
-        this.membershipChanged();
-        this.checkOwnRecord();
-        break;
-      case 'nodeRemoved':
-        noticesTo?.notify('registry', { removedNode: change.name } satisfies RegistryNotice);
-        this.membershipChanged();
-        break;
-      case 'collection':
-        this.collecting.changed();
-        // Also of cycles of other nodes: each process has descriptors of its own.
-        if (change.collection.running === null) noticesTo?.notify('collected', {});
-        break;
-      case 'reset':
-        noticesTo?.notify('table', this.table());
-        this.membershipChanged();
-        this.checkOwnRecord();
-        break;
-    }
+    this.life.registryChanged(change);
+    if (change.kind === 'collection') this.collecting.changed();
+    if (change.kind === 'node' || change.kind === 'nodeRemoved' || change.kind === 'reset') this.membershipChanged();
   }
 
   private membershipChanged(): void {
     this.membership.refreshLinks();
     this.membership.kick();
-  }
-
-  /** A start of ours that was proposed twice and committed late voids what the present data process owns: it has to begin anew. */
-  private checkOwnRecord(): void {
-    const record = this.registry.node(this.config.name);
-    if (this.livenessEpoch === null || !record) return;
-    if (record.livenessEpoch === this.livenessEpoch) {
-      if (!record.alive) void this.revive(this.livenessEpoch);
-      return;
-    }
-    if (this.reviving === this.livenessEpoch) {
-      this.revived(record.livenessEpoch);
-      return;
-    }
-    this.log.warn(
-      { mine: this.livenessEpoch, registry: record.livenessEpoch },
-      'the registry has started this node anew: restarting the data process',
-    );
-    this.livenessEpoch = null;
-    this.noticesTo = null;
-    this.child.restart();
-  }
-
-  /**
-   * This node's lease has ended and so has all that it owned, but its processes live: it was paused, or cut off. It goes on under a new liveness
-   * epoch as soon as the data process answers.
-   */
-  private async revive(livenessEpoch: LivenessEpoch): Promise<void> {
-    if (this.reviving !== null) return;
-    this.reviving = livenessEpoch;
-    this.log.warn({ livenessEpoch }, 'the lease of this node has expired, and its volumes were given to others');
-    this.leases?.begin(null);
-    try {
-      await this.noticesTo?.request('ping', {});
-      await this.raftPropose<'reviveNode'>({ type: 'reviveNode', node: this.config.name, livenessEpoch });
-    } catch (error) {
-      // The data process has died, or was started anew: what follows that gives the node a liveness epoch as well.
-      this.log.info({ error: String(error) }, 'not revived');
-    }
-    if (this.reviving === livenessEpoch) this.reviving = null;
-  }
-
-  /** Called in the very step in which the registry has it: what was lost has been told to the data process, and what comes is new. */
-  private revived(livenessEpoch: LivenessEpoch): void {
-    this.reviving = null;
-    this.livenessEpoch = livenessEpoch;
-    this.noticesTo?.notify('liveness', { livenessEpoch } satisfies LivenessNotice);
-    this.leases?.begin(livenessEpoch);
-    this.log.info({ livenessEpoch }, 'ready again');
   }
 
   private raftPropose<Type extends Command['type']>(command: Extract<Command, { type: Type }>): Promise<CommandValues[Type]> {

@@ -2,7 +2,7 @@
  * The data process: serves NBD, holds open volumes and their stores, and talks to other nodes' data processes. Its control process starts it,
  * tells it what the registry says, and ends it; it never outlives that one.
  */
-import { type LivenessEpoch, type Log, noMetrics } from '../../base/index.ts';
+import { type Log, noMetrics } from '../../base/index.ts';
 import { type BlockStore, checkFileStore, openFileStore, openMemoryStore, openRadosStore } from '../../blocker/index.ts';
 import { NbdServer } from '../../gateway/nbd/index.ts';
 import { type BegunCycle, type Command, PageCache } from '../../mapper/index.ts';
@@ -15,18 +15,18 @@ import { dieOnBugs, openLog } from '../log.ts';
 import type { Activate, DataRequests, DataStarted, LeaseNotice, LivenessNotice, RegistryNotice, RegistryTable, StartData } from '../protocol.ts';
 import { Collecting } from './collecting.ts';
 import { Peers } from './peers.ts';
+import { Told } from './told.ts';
 
 /** What runs after the start. */
 interface DataProcess {
   readonly volumes: Volumes;
   readonly peers: Peers;
-  readonly lease: NodeLease;
+  readonly told: Told;
   readonly store: BlockStore;
   readonly collecting: Collecting;
   readonly net: NetHost;
   readonly log: Log;
   readonly config: NodeConfig;
-  livenessEpoch: LivenessEpoch;
   servers: NbdServer[];
 }
 
@@ -40,13 +40,10 @@ function data(): DataProcess {
 const channel = new Channel(process, {
   start: (parameters) => start(parameters as StartData),
   activate: (parameters) => activate(parameters as Activate),
-  table: (parameters) => adoptTable(parameters as RegistryTable),
-  registry: (parameters) => adoptNotice(parameters as RegistryNotice),
-  lease: (parameters) => {
-    const { livenessEpoch, deadlineMs } = parameters as LeaseNotice;
-    data().lease.extend(livenessEpoch, deadlineMs);
-  },
-  liveness: (parameters) => beginLiveness((parameters as LivenessNotice).livenessEpoch),
+  table: (parameters) => data().told.table(parameters as RegistryTable),
+  registry: (parameters) => data().told.registry(parameters as RegistryNotice),
+  lease: (parameters) => data().told.lease(parameters as LeaseNotice),
+  liveness: (parameters) => data().told.liveness(parameters as LivenessNotice),
   ping: () => null,
   snapshot: (parameters) => {
     const { id, name, volumeName } = parameters as DataRequests['snapshot'];
@@ -102,7 +99,7 @@ async function start({ config, bootId, storeExists }: StartData): Promise<DataSt
   const peers = new Peers(config.name, net, (link: Link) => volumes.watchLink(link));
   const volumes = new Volumes({
     node: config.name,
-    livenessEpoch: () => data().livenessEpoch,
+    livenessEpoch: () => data().told.livenessEpoch,
     registry,
     blockStore: store,
     pageCache: new PageCache(),
@@ -117,7 +114,7 @@ async function start({ config, bootId, storeExists }: StartData): Promise<DataSt
   net.handle('bulk', volumes.sessions);
   const barrier = () => channel.request<void>('barrier', {});
   const collecting = new Collecting({ store, volumes, config: config.gc, barrier, clock: systemClock, log });
-  running = { volumes, peers, lease, store, collecting, net, log, config, livenessEpoch: 0 as LivenessEpoch, servers: [] };
+  running = { volumes, peers, told: new Told(volumes, peers, lease), store, collecting, net, log, config, servers: [] };
   return { addresses: net.addresses, store: await store.status() };
 }
 
@@ -133,29 +130,12 @@ async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise
 
 async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {
   const process = data();
-  beginLiveness(livenessEpoch);
-  adoptTable(table);
+  process.told.liveness({ livenessEpoch });
+  process.told.table(table);
   const { config, volumes, log } = process;
   const options = { directory: volumes, log, metrics: noMetrics, clock: systemClock, mode: 0o660 };
   process.servers.push(await NbdServer.listen({ path: config.nbd.socket }, options));
   if (config.nbd.listen) process.servers.push(await NbdServer.listen(config.nbd.listen, options));
-}
-
-function beginLiveness(livenessEpoch: LivenessEpoch): void {
-  data().livenessEpoch = livenessEpoch;
-  data().lease.begin(livenessEpoch);
-}
-
-function adoptTable({ volumes, nodes }: RegistryTable): void {
-  data().peers.replaceAll(nodes);
-  data().volumes.replaceAll(volumes);
-}
-
-function adoptNotice(notice: RegistryNotice): void {
-  if ('volume' in notice) data().volumes.update(notice.volume);
-  else if ('removed' in notice) data().volumes.remove(notice.removed);
-  else if ('removedNode' in notice) data().peers.remove(notice.removedNode);
-  else data().peers.update(notice.node);
 }
 
 /**
