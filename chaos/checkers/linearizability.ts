@@ -14,10 +14,14 @@ export interface Operation {
   readonly call: number;
   /** Infinite when the outcome is unknown. */
   readonly return: number;
+  /** Of a write: it has taken effect by its return, or never will. */
+  readonly optional?: boolean;
 }
 
 /** Visited states before the search gives up; then the history is too large for the check, which is a mistake of the scenario. */
 const MAX_STATES = 2_000_000;
+/** Operations that a violation tells of: the last before it. */
+const MAX_TOLD = 40;
 /** Operations between the first that is not placed and the last that is, up to which a state is one number. */
 const WINDOW = 20;
 
@@ -26,6 +30,7 @@ interface Frame {
   readonly first: number;
   /** In the register before the operation that is placed here. */
   readonly value: string | undefined;
+  /** Operations that may be next; as its complement, an optional one without its effect. */
   readonly possible: readonly number[];
   tried: number;
   placed: number | null;
@@ -47,10 +52,12 @@ export function checkLinearizable(history: readonly Operation[]): void {
 
 /** Whether some order of these operations on one register, empty at first, explains them. */
 export function isLinearizable(history: readonly Operation[]): boolean {
-  const seen = new Set(history.filter(({ kind }) => kind === 'read').map(({ value }) => value));
-  // A write that nobody is sure of and nobody saw may as well not have happened.
+  const lastSeen = new Map<string | undefined, number>();
+  for (const { kind, value, return: end } of history) if (kind === 'read') lastSeen.set(value, Math.max(end, lastSeen.get(value) ?? end));
+  const isSure = ({ kind, return: end, optional }: Operation) => kind === 'read' || (end !== Number.POSITIVE_INFINITY && !optional);
+  // A write that nobody is sure of and nobody saw since may as well not have happened.
   const operations = history
-    .filter(({ kind, return: end, value }) => kind === 'read' || end !== Number.POSITIVE_INFINITY || seen.has(value))
+    .filter((operation) => isSure(operation) || (lastSeen.get(operation.value) ?? Number.NEGATIVE_INFINITY) > operation.call)
     .sort((a, b) => a.call - b.call);
   const visited = new Set<number | string>();
   // Values by number, so that a state can be one.
@@ -76,9 +83,10 @@ export function isLinearizable(history: readonly Operation[]): boolean {
       earliestReturn = Math.min(earliestReturn, (operations[at] as Operation).return);
     }
     if (earliestReturn === Number.POSITIVE_INFINITY && candidates.every((at) => (operations[at] as Operation).kind === 'write')) return true;
-    const possible = candidates.filter((at) => {
-      const { call, kind, value: seenValue } = operations[at] as Operation;
-      return call <= earliestReturn && (kind === 'write' || seenValue === value);
+    const possible = candidates.flatMap((at) => {
+      const { call, kind, value: seenValue, optional } = operations[at] as Operation;
+      if (call > earliestReturn || (kind === 'read' && seenValue !== value)) return [];
+      return optional ? [at, ~at] : [at];
     });
     frames.push({ first, value, possible, tried: 0, placed: null, highest });
     return false;
@@ -92,16 +100,17 @@ export function isLinearizable(history: readonly Operation[]): boolean {
         highest = frame.highest;
         frame.placed = null;
       }
-      const at = frame.possible[frame.tried++];
-      if (at === undefined) {
+      const choice = frame.possible[frame.tried++];
+      if (choice === undefined) {
         frames.pop();
         continue;
       }
+      const at = choice < 0 ? ~choice : choice;
       done[at] = 1;
       highest = Math.max(highest, at);
       frame.placed = at;
       const operation = operations[at] as Operation;
-      const value = operation.kind === 'write' ? operation.value : frame.value;
+      const value = operation.kind === 'write' && choice >= 0 ? operation.value : frame.value;
       const state = stateOf(frame.first, value);
       if (visited.has(state)) continue;
       if (visited.size >= MAX_STATES) throw new Error('a history too large to check');
@@ -124,9 +133,24 @@ export function isLinearizable(history: readonly Operation[]): boolean {
   return search();
 }
 
+/** The operations that led to the first moment at which no order is left. */
 function describe(operations: readonly Operation[]): string {
-  return [...operations]
-    .sort((a, b) => a.call - b.call)
-    .map(({ id, kind, value, call, return: end }) => `  ${call.toFixed(1)}..${end.toFixed(1)} #${id} ${kind} ${value}`)
-    .join('\n');
+  const moments = operations.map(({ return: end }) => end).filter((end) => end !== Number.POSITIVE_INFINITY);
+  moments.sort((a, b) => a - b);
+  let [explained, failed] = [-1, moments.length - 1];
+  while (failed - explained > 1) {
+    const middle = (explained + failed) >> 1;
+    if (isLinearizable(before(operations, moments[middle] as number))) explained = middle;
+    else failed = middle;
+  }
+  const told = before(operations, moments[failed] as number).sort((a, b) => a.call - b.call);
+  const left = Math.max(0, told.length - MAX_TOLD);
+  const lines = told.slice(left).map(({ id, kind, value, call, return: end }) => `  ${call.toFixed(1)}..${end.toFixed(1)} #${id} ${kind} ${value}`);
+  return [...(left > 0 ? [`  (${left} earlier operations)`] : []), ...lines].join('\n');
+}
+
+/** What is known at a moment. */
+function before(operations: readonly Operation[], moment: number): Operation[] {
+  const begun = operations.filter(({ kind, call, return: end }) => call <= moment && (kind === 'write' || end <= moment));
+  return begun.map((operation) => (operation.return <= moment ? operation : { ...operation, return: Number.POSITIVE_INFINITY }));
 }

@@ -26,7 +26,7 @@ export class SimLink implements Link {
   maxRequests = 64;
   /** Requests by type, for stories that count. */
   readonly sent = new Map<number, number>();
-  private readonly clock: Clock;
+  protected readonly clock: Clock;
   private outstanding = new Set<Outstanding>();
   private readonly up = new Set<(incarnation: number) => void>();
   private readonly down = new Set<(incarnation: number, error: ArchipelagoError) => void>();
@@ -69,7 +69,8 @@ export class SimLink implements Link {
     for (let i = 0; i < count && this.slow !== null && this.slow.length > 0; i++) this.slow.shift()?.();
   }
 
-  private carry(frame: () => void): void {
+  /** Brings a frame to the other end, behind those before it. */
+  protected carry(frame: () => void): void {
     const { incarnation } = this;
     const arrive = () => {
       if (this.connected && this.incarnation === incarnation) frame();

@@ -1,24 +1,41 @@
-/** Nodes that own, hand over and take over a volume, by the histories that the rules of the protocol prevent. */
-import type { Scenario } from '../scenario.ts';
-import type { Bug } from './bugs/bug.ts';
+/** Nodes that own, hand over and take over a volume: the histories that the rules of the protocol prevent, and random worlds. */
+import type { Report, Scenario } from '../scenario.ts';
+import type { HistoryBug } from './bugs/bug.ts';
 import { tellHistory } from './histories/history.ts';
 import { HISTORIES } from './histories/index.ts';
+import type { WorldBug } from './world/bugs/bug.ts';
+import { TOLD_IN_WORLDS, WORLD_BUGS } from './world/bugs/index.ts';
+import { World } from './world/world.ts';
 
-const BUGS: readonly Bug[] = HISTORIES.map(({ bug }) => bug);
+const TOLD: readonly HistoryBug[] = HISTORIES.map(({ bug }) => bug);
 
 export const OWNERSHIP: Scenario = {
   name: 'ownership',
-  bugs: BUGS,
+  bugs: [...TOLD, ...WORLD_BUGS],
 
-  /** A history after the other, as the seed counts; a bug's own one when there is a bug. */
-  async run(seed, bugName) {
-    const bug = BUGS.find(({ name }) => name === bugName) ?? null;
-    const history = HISTORIES[seed % HISTORIES.length];
-    if (history === undefined) throw new Error('there are histories');
-    const { cluster, ledger } = await tellHistory(history, bug);
-    return {
-      totals: { events: cluster.disk.operations, acknowledgedWrites: ledger.acknowledgedWrites },
-      counts: {},
-    };
+  /** Even seeds tell a history after the other, odd ones are worlds; a bug that is not in histories, or not in worlds, takes all seeds there. */
+  run(seed, bugName) {
+    const told = TOLD.find(({ name }) => name === bugName) ?? null;
+    const random = [...WORLD_BUGS, ...TOLD_IN_WORLDS].find(({ name }) => name === bugName) ?? null;
+    const isHistory = bugName === null || (told !== null && random !== null) ? seed % 2 === 0 : told !== null;
+    return isHistory ? history(Math.floor(seed / 2), told) : world(seed, random);
   },
 };
+
+async function history(number: number, bug: HistoryBug | null): Promise<Report> {
+  const told = HISTORIES[number % HISTORIES.length];
+  if (told === undefined) throw new Error('there are histories');
+  const { cluster, ledger } = await tellHistory(told, bug);
+  return { totals: { events: cluster.disk.operations, acknowledgedWrites: ledger.acknowledgedWrites }, counts: { histories: 1 } };
+}
+
+async function world(seed: number, bug: WorldBug | null): Promise<Report> {
+  const { events, faults, disk, network, elections, acknowledgedWrites, handovers, expirations, ...counts } = await new World(seed, bug).run();
+  const partitions = faults.partitions + faults.oneWayPartitions + faults.bridgePartitions;
+  const crashes = faults.crashes + faults.dataDeaths + faults.powerFailures;
+  const pauses = faults.pauses + faults.dataPauses + faults.controlPauses;
+  return {
+    totals: { events, crashes, partitions, pauses, elections, failovers: expirations, handovers, acknowledgedWrites },
+    counts: { worlds: 1, ...faults, ...disk, ...network, ...counts },
+  };
+}

@@ -4,12 +4,13 @@
  */
 import type { OpenMap } from '../../../src/mapper/index.ts';
 import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO } from '../../../src/volume/device.ts';
+import { SECTOR_BYTES } from '../../checkers/never-torn-nor-foreign.ts';
 import { Stuck } from '../scenario.ts';
 import type { Fence } from '../volume/disk.ts';
-import { type Bug, watchServed, wrap } from './bugs/bug.ts';
+import { type HistoryBug, watchServed, wrap } from './bugs/bug.ts';
 import { BLOCK_BYTES, Cluster, type Node } from './cluster.ts';
 import { submit } from './io.ts';
-import { Ledger, placeOf, SECTOR_BYTES, sectorOf, writeIn } from './ledger.ts';
+import { Ledger, placeOf, sectorOf, writeIn } from './ledger.ts';
 
 export const BLOCKS = 8;
 /** Turns in which everything that is not held comes to rest. */
@@ -17,7 +18,7 @@ const REST_TURNS = 60;
 const PATIENCE_MS = 15_000;
 
 export interface StoryOptions {
-  readonly bug: Bug | null;
+  readonly bug: HistoryBug | null;
   readonly fence: Fence;
   readonly merges: boolean;
 }
@@ -78,7 +79,7 @@ export class Story {
   submit(at: string, write: number, place: Place = {}): Promise<void> {
     const sector = sectorNumber(place);
     const operation = this.ledger.begin('write', placeOf(this.volume.id, sector), write);
-    const done = submit(this.device(at), IO_WRITE, sector * SECTOR_BYTES, sectorOf(write)).then(
+    const done = submit(this.device(at), IO_WRITE, sector * SECTOR_BYTES, sectorOf(write, sector)).then(
       () => this.ledger.end(operation),
       (error: unknown) => this.ledger.failed(`write ${write}`, error),
     );
@@ -96,7 +97,7 @@ export class Story {
     const operation = this.ledger.begin('read', placeOf(this.volume.id, sector));
     const bytes = new Uint8Array(SECTOR_BYTES).fill(0xee);
     const done = submit(this.device(at), IO_READ, sector * SECTOR_BYTES, bytes).then(
-      () => this.ledger.end(operation, writeIn(bytes)),
+      () => this.ledger.end(operation, writeIn(bytes, sector)),
       (error: unknown) => this.ledger.failed(`a read of sector ${sector}`, error),
     );
     return this.remember(at, done);
@@ -115,7 +116,6 @@ export class Story {
     const sectors = BLOCK_BYTES / SECTOR_BYTES;
     const first = sectorNumber({ block });
     const operation = this.ledger.begin('write', placeOf(this.volume.id, first), 0);
-    operation.value = undefined;
     const done = submit(this.device(at), IO_ZERO, first * SECTOR_BYTES, new Uint8Array(sectors * SECTOR_BYTES)).then(
       () => this.ledger.end(operation),
       (error: unknown) => this.ledger.failed(`a trim of block ${block}`, error),
@@ -131,7 +131,7 @@ export class Story {
     await this.settle(
       submit(device, IO_READ, sector * SECTOR_BYTES, bytes).catch((error: unknown) => this.ledger.failed(`a read of snapshot ${name}`, error)),
     );
-    this.ledger.snapshots.read(`${name} sector ${sector}`, writeIn(bytes));
+    this.ledger.snapshots.read(`${name} sector ${sector}`, writeIn(bytes, sector));
     await device.close();
   }
 

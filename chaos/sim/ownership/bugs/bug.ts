@@ -1,15 +1,32 @@
 /** What a planted bug of the ownership scenario is, and the tools to plant one. */
-import type { Epoch } from '../../../../src/base/index.ts';
+import type { Clock, Epoch } from '../../../../src/base/index.ts';
 import type { MapChange, OpenMap } from '../../../../src/mapper/index.ts';
+import type { RegistryPort } from '../../../../src/volume/context.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
 import type { Volume } from '../../../../src/volume/volume.ts';
+import type { Volumes } from '../../../../src/volume/volumes.ts';
+import type { SimStore } from '../../volume/store.ts';
 import type { Node } from '../cluster.ts';
+
+/** One life of a node's data process. */
+export interface Patient {
+  readonly name: string;
+  readonly store: SimStore;
+  readonly volumes: Volumes;
+  readonly registry: RegistryPort;
+  readonly clock: Clock;
+}
 
 export interface Bug {
   readonly name: string;
   /** The mistake, as one would make it. */
   readonly mistake: string;
   /** Called for each life of a node's processes. */
+  plant(node: Patient): void;
+}
+
+/** One that only histories can have. */
+export interface HistoryBug extends Omit<Bug, 'plant'> {
   plant(node: Node): void;
 }
 
@@ -48,7 +65,7 @@ export function wrap<Target extends object, Name extends keyof Target>(
 }
 
 /** Runs something with each volume of a node, once. */
-export function watchVolumes(node: Node, seen: (volume: Volume) => void): void {
+export function watchVolumes(node: Pick<Patient, 'volumes'>, seen: (volume: Volume) => void): void {
   const known = new WeakSet<Volume>();
   const inside = node.volumes as unknown as { volumeById(id: number): Volume | null };
   wrap(inside, 'volumeById', (volumeById) => (id) => {
@@ -62,7 +79,7 @@ export function watchVolumes(node: Node, seen: (volume: Volume) => void): void {
 }
 
 /** Runs something with each served volume before it admits anything. */
-export function watchServed(node: Node, opened: (served: ServedVolume, volume: Volume) => void): void {
+export function watchServed(node: Pick<Patient, 'volumes'>, opened: (served: ServedVolume, volume: Volume) => void): void {
   watchVolumes(node, (volume) => {
     wrap(insideVolume(volume), 'open', (open) => async (epoch) => {
       const served = await open(epoch);

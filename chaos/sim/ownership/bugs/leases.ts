@@ -2,7 +2,7 @@
 import type { ArchipelagoError } from '../../../../src/base/index.ts';
 import { IO_READ, type VolumeIo } from '../../../../src/volume/device.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
-import { type Bug, insideVolume, watchServed, watchVolumes, wrap } from './bug.ts';
+import { type Bug, type HistoryBug, insideVolume, watchServed, watchVolumes, wrap } from './bug.ts';
 
 interface ServedInside {
   answer(io: VolumeIo, error: ArchipelagoError | null): void;
@@ -45,18 +45,6 @@ export const LEASE_BUGS = {
         };
       }),
   },
-  leaseOutlivesExpiry: {
-    name: 'lease-outlives-expiry',
-    mistake: 'a lease for a new liveness epoch also counts for what was owned under the one before',
-    plant(node) {
-      const { lease } = node;
-      wrap(node, 'begin', (begin) => (livenessEpoch) => {
-        begin(livenessEpoch);
-        node.lease = lease;
-        lease.extend(Number.POSITIVE_INFINITY);
-      });
-    },
-  },
   resumesAfterTimeout: {
     name: 'resumes-after-timeout',
     mistake: 'an owner whose handover had no answer in time goes on as before',
@@ -69,13 +57,6 @@ export const LEASE_BUGS = {
           void outcome.then((value) => resolve(value as never), reject);
         });
       });
-    },
-  },
-  unconditionalCommands: {
-    name: 'unconditional-commands',
-    mistake: 'a command about an ownership is applied whatever the epoch is by then',
-    plant(node) {
-      node.unconditional = true;
     },
   },
   forgetsHandOver: {
@@ -108,3 +89,26 @@ export const LEASE_BUGS = {
       }),
   },
 } satisfies Record<string, Bug>;
+
+/** Those that need the story's registry, or its leases. */
+export const TOLD_LEASE_BUGS = {
+  leaseOutlivesExpiry: {
+    name: 'lease-outlives-expiry',
+    mistake: 'a lease for a new liveness epoch also counts for what was owned under the one before',
+    plant(node) {
+      const { lease } = node;
+      wrap(node, 'begin', (begin) => (livenessEpoch) => {
+        begin(livenessEpoch);
+        node.lease = lease;
+        lease.extend(Number.POSITIVE_INFINITY);
+      });
+    },
+  },
+  unconditionalCommands: {
+    name: 'unconditional-commands',
+    mistake: 'a command about an ownership is applied whatever the epoch is by then',
+    plant(node) {
+      node.unconditional = true;
+    },
+  },
+} satisfies Record<string, HistoryBug>;

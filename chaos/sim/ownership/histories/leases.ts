@@ -1,5 +1,5 @@
 /** Histories about who may answer, and what an ownership's end means for what is under way. A owns at first. */
-import { LEASE_BUGS } from '../bugs/leases.ts';
+import { LEASE_BUGS, TOLD_LEASE_BUGS } from '../bugs/leases.ts';
 import type { History } from './history.ts';
 
 export const LEASE_HISTORIES: readonly History[] = [
@@ -48,7 +48,7 @@ export const LEASE_HISTORIES: readonly History[] = [
   },
   {
     rule: 'a lease counts for what was acquired under its liveness epoch',
-    bug: LEASE_BUGS.leaseOutlivesExpiry,
+    bug: TOLD_LEASE_BUGS.leaseOutlivesExpiry,
     async tell(story) {
       await story.takeover('a', 'b');
       await story.write('b', 1);
@@ -83,7 +83,7 @@ export const LEASE_HISTORIES: readonly History[] = [
   },
   {
     rule: 'registry commands name the epoch that they are about',
-    bug: LEASE_BUGS.unconditionalCommands,
+    bug: TOLD_LEASE_BUGS.unconditionalCommands,
     async tell(story) {
       await story.write('a', 1);
       const late: (() => void)[] = [];
