@@ -70,3 +70,37 @@ it('announces window once in a while, not for every frame that comes', async () 
   // One for each half mebibyte, which makes six. The rest are keep-alives.
   expect(ofReceiver.calls).toBeLessThanOrEqual(20);
 });
+
+it('makes no stack trace and no event that nobody hears for a message', async () => {
+  const [a, b] = (await startMembers(2)) as [Member, Member];
+  let received = 0;
+  b.host.handle('bulk', { ...echo, message: () => (received += 1) });
+  await connectAll([a, b]);
+  type Layer = EventTarget & { decoder: { lengthDecoder(data: Uint8Array): number } };
+  const secured = ({ host }: Member, peer: Member) => {
+    const link = linkBetween({ host } as Member, peer) as unknown as { session: { channel: { connection: { muxer: { maConn: Layer } } } } };
+    return link.session.channel.connection.muxer.maConn;
+  };
+  const idle: string[] = [];
+  const sending = secured(a, b);
+  const { dispatchEvent } = sending;
+  sending.dispatchEvent = (event) => {
+    idle.push(event.type);
+    return dispatchEvent.call(sending, event);
+  };
+  linkBetween(a, b).send(1, NONE, bytes(100));
+  await until('the message', () => received === 1);
+  expect(idle.filter((type) => type === 'idle')).toEqual([]);
+
+  const { decoder } = secured(b, a);
+  const failure = () => {
+    try {
+      return decoder.lengthDecoder(NONE);
+    } catch (error) {
+      return error;
+    }
+  };
+  expect(failure()).toBeInstanceOf(RangeError);
+  expect(failure()).toBe(failure());
+  expect(decoder.lengthDecoder(Uint8Array.of(1, 2))).toBe(0x102);
+});
