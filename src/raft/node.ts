@@ -10,6 +10,7 @@ import { DEFAULT_CORE_OPTIONS, type Entry, type Message, type NodeId, type Ready
 import { Notices } from './notices.ts';
 import { DEFAULTS, type RaftOptions, type RaftStatus } from './options.ts';
 import { OutgoingSnapshots } from './outgoing-snapshots.ts';
+import { Pace } from './pace.ts';
 import { type PendingBatch, PendingWrites } from './pending-writes.ts';
 import { Proposals } from './proposals.ts';
 import { ReadBarriers } from './read-barriers.ts';
@@ -47,6 +48,7 @@ export class RaftNode {
   private readonly writes = new PendingWrites();
   private readonly outgoing: OutgoingSnapshots;
   private readonly notices: Notices;
+  private readonly pace = new Pace();
   private readonly keepEntries: number;
   private readonly keepBytes: number;
   private state: State = 'running';
@@ -279,10 +281,7 @@ export class RaftNode {
   }
 
   private pump(): void {
-    if (this.proposalsQueued) {
-      this.proposalsQueued = false;
-      this.proposals.submit();
-    }
+    if (this.proposalsQueued) this.proposalsQueued = !this.pace.submit(this.core, this.proposals);
     this.barriers.submit();
     while (this.installation === null && this.core.hasReady()) this.handle(this.core.takeReady());
     this.noteLeader();

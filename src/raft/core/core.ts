@@ -253,6 +253,14 @@ export class RaftCore {
     return this.state.leader;
   }
 
+  get commitIndex(): LogIndex {
+    return this.state.log.committed;
+  }
+
+  get lastIndex(): LogIndex {
+    return this.state.log.lastIndex;
+  }
+
   get appliedIndex(): LogIndex {
     return this.state.log.applied;
   }
