@@ -57,7 +57,7 @@ export class ProtobufWriter {
     this.at += count;
   }
 
-  /** Fields that were written before. */
+  /** Fields that were written before, or what is no protobuf. */
   fields(encoded: Uint8Array): void {
     this.reserve(encoded.byteLength);
     this.bytes.set(encoded, this.at);

@@ -14,7 +14,7 @@ export function encodePut(number: number, key: string, value: Uint8Array): Buffe
   return frame;
 }
 
-/** Cuts a stream of bytes into frames; each is a view that holds until the callback returns. */
+/** Cuts a stream of bytes into frames. Each is a view; nobody changes what it shows. */
 export function frames(take: (number: number, body: Buffer) => void): (piece: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0);
   return (piece) => {

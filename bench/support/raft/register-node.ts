@@ -34,21 +34,19 @@ class Registers implements StateMachine {
 }
 
 function serve(socket: Socket, raft: () => RaftNode): void {
-  let corked = false;
-  const uncork = () => {
-    corked = false;
-    socket.uncork();
+  // The answers of a turn leave in one piece.
+  let answered: number[] = [];
+  const send = () => {
+    const replies = Buffer.allocUnsafe(answered.length * REPLY_BYTES);
+    for (const [place, number] of answered.entries()) {
+      replies.writeUInt32BE(4, place * REPLY_BYTES);
+      replies.writeUInt32BE(number, place * REPLY_BYTES + 4);
+    }
+    answered = [];
+    socket.write(replies);
   };
   const answer = (number: number) => {
-    const reply = Buffer.allocUnsafe(REPLY_BYTES);
-    reply.writeUInt32BE(4, 0);
-    reply.writeUInt32BE(number, 4);
-    if (!corked) {
-      corked = true;
-      socket.cork();
-      process.nextTick(uncork);
-    }
-    socket.write(reply);
+    if (answered.push(number) === 1) process.nextTick(send);
   };
   const refused = (error: Error) => socket.destroy(error);
   socket.on(
@@ -56,7 +54,7 @@ function serve(socket: Socket, raft: () => RaftNode): void {
     frames(
       (number, body) =>
         void raft()
-          .propose(new Uint8Array(body))
+          .propose(new Uint8Array(body.buffer, body.byteOffset, body.byteLength))
           .then(() => answer(number), refused),
     ),
   );

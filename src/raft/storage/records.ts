@@ -31,6 +31,7 @@ const RUN_VERSION = 2;
 const RUN_HEADER_BYTES = 9;
 const META_VERSION = 2;
 const META_HEADER_BYTES = 5;
+const STATE_HEADER_BYTES = 4;
 
 /** One is enough: what it has written is taken from it before anyone else writes. */
 const writer = new ProtobufWriter();
@@ -184,18 +185,21 @@ export function stateChecksum(key: string, value: Uint8Array): number {
   return crc32(value, crc32(key));
 }
 
+/** A view that holds until another record is encoded. */
 export function encodeStateValue(checksum: number, value: Uint8Array): Uint8Array {
-  const record = new Uint8Array(4 + value.byteLength);
-  viewOf(record).setUint32(0, checksum);
-  record.set(value, 4);
+  writer.skip(STATE_HEADER_BYTES);
+  writer.fields(value);
+  const record = writer.takeView();
+  for (let at = 0; at < STATE_HEADER_BYTES; at++) record[at] = checksum >>> (24 - 8 * at);
   return record;
 }
 
 /** The value, and its checksum once that has been verified. */
 export function decodeStateValue(key: string, record: Uint8Array, directory: string): { value: Uint8Array; checksum: number } {
-  const value = new Uint8Array(record.subarray(4));
+  const value = new Uint8Array(record.subarray(STATE_HEADER_BYTES));
   const checksum = stateChecksum(key, value);
-  if (record.byteLength < 4 || viewOf(record).getUint32(0) !== checksum) throw corrupt(`the state under ${key} is damaged`, directory);
+  if (record.byteLength < STATE_HEADER_BYTES || viewOf(record).getUint32(0) !== checksum)
+    throw corrupt(`the state under ${key} is damaged`, directory);
   return { value, checksum };
 }
 
