@@ -48,6 +48,8 @@ export interface LivenessNotice {
 
 /** How a cycle of collection has ended: with an error, it was cut short, and what it freed counts all the same. */
 export interface Collected extends Freed {
+  /** Objects and pages that were looked at. */
+  readonly seen: number;
   readonly error: ErrorBody | null;
 }
 

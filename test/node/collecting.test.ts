@@ -55,7 +55,7 @@ class ScheduledNode {
   }
 
   async end(freedObjects: number, error: Collected['error'] = null): Promise<void> {
-    this.cycles.at(-1)?.resolve({ freedObjects, freedBytes: 512 * freedObjects, error });
+    this.cycles.at(-1)?.resolve({ freedObjects, freedBytes: 512 * freedObjects, seen: 2 * freedObjects, error });
     await this.pass(0);
   }
 
@@ -77,6 +77,7 @@ it('a leader collects from time to time, and soon after a removal', async () => 
   expect(await node.pass(1)).toBe(1);
   await node.end(7);
   expect(node.record).toMatchObject({ running: null, last: { cycle: 1, freedObjects: 7, error: null }, totals: { cycles: 1, freedBytes: 3584 } });
+  expect(node.schedule.seen).toBe(14);
   node.remove();
   expect(await node.pass(4000)).toBe(2);
   // What is removed while a cycle runs is for the next one.

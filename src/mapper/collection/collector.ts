@@ -120,6 +120,8 @@ export class Collection {
   private counts = { phase: 'marking' as CollectionProgress['phase'], pass: 0, volumesRead: 0, volumes: 0, pagesRead: 0, listed: 0 };
   private freedObjects = 0;
   private freedBytes = 0;
+  /** Objects and pages looked at, in all passes. */
+  seen = 0;
 
   constructor(begun: BegunCycle, options: CollectionOptions) {
     this.begun = begun;
@@ -283,6 +285,7 @@ export class Collection {
     for await (const batch of store.list(kind, (generation) => limitOf(generation) > 0)) {
       await this.take(batch.length / NAMES_AN_OPERATION);
       this.counts.listed += batch.length;
+      this.seen += batch.length;
       const isDead = ({ generation, index }: ObjectName) =>
         index < limitOf(generation) && reached.covers(generation, index) && !reached.has(generation, index);
       const dead = batch.filter(isDead);

@@ -26,6 +26,8 @@ export interface CollectionScheduleOptions {
 
 export class CollectionSchedule {
   private readonly options: CollectionScheduleOptions;
+  /** Objects and pages that cycles here have looked at. */
+  seen = 0;
   private leading = false;
   private running = false;
   /** Somebody waits for a cycle. */
@@ -121,7 +123,8 @@ export class CollectionSchedule {
     if (livenessEpoch === null) throw new ArchipelagoError('unavailable', 'the data process is being started');
     const begun: BegunCycle = await propose<'beginCollection'>({ type: 'beginCollection', node, livenessEpoch, startedAt: this.now() });
     if (!this.leading) return;
-    const { freedObjects, freedBytes, error } = await request<Collected>('collect', begun);
+    const { freedObjects, freedBytes, seen, error } = await request<Collected>('collect', begun);
+    this.seen += seen;
     // Of a cycle that was stopped its successor tells.
     if (!this.leading) return;
     await propose<'finishCollection'>({ type: 'finishCollection', cycle: begun.cycle, finishedAt: this.now(), freedObjects, freedBytes, error });

@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { collectDefaultMetrics, Registry as MetricsRegistry } from 'prom-client';
 import { ArchipelagoError, type Log, Prng } from '../../base/index.ts';
 import { type ClusterView, type HttpServer, startHttpServer } from '../../gateway/index.ts';
 import type { Command, CommandValues, RegistryChange } from '../../mapper/index.ts';
@@ -28,6 +27,7 @@ import { type Heartbeat, NodeLeases } from './leases.ts';
 import { NodeLife } from './life.ts';
 import { MemberOperations } from './member-operations.ts';
 import { Membership } from './membership.ts';
+import { nodeMetrics } from './metrics.ts';
 import { proposeUntilKnown } from './proposing.ts';
 
 /** How long a stop waits for other nodes that are stopping too. */
@@ -224,8 +224,7 @@ class ControlProcess {
     });
     const { socket: socketPath, listen, tokenFile } = config.http;
     const tcp = listen && tokenFile ? { ...listen, token: readFileSync(tokenFile, 'utf8').trim() } : null;
-    const metrics = new MetricsRegistry();
-    collectDefaultMetrics({ register: metrics, eventLoopMonitoringPrecision: 1000 });
+    const metrics = nodeMetrics(registry, this.collecting);
     this.http = await startHttpServer({ service, socketPath, tcp, metrics, isReady: () => this.ready, log, version });
   }
 

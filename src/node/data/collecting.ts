@@ -46,7 +46,7 @@ export class Collecting {
     const { freedObjects, freedBytes } = collection.progress;
     if (error === null) log.info({ ...collection.progress }, 'collected');
     else log.warn({ ...collection.progress, code: error.code, error: error.message }, 'a collection was cut short');
-    return { freedObjects, freedBytes, error: error?.toBody() ?? null };
+    return { freedObjects, freedBytes, seen: collection.seen, error: error?.toBody() ?? null };
   }
 
   private async takeOver(id: VolumeId): Promise<void> {

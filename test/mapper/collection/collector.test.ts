@@ -176,6 +176,7 @@ describe('a cycle', () => {
     const collection = story.collection({ memoryBytes: 4 * NAME_SET_MIN_BYTES });
     await collection.run();
     expect(collection.progress.pass).toBeGreaterThan(1);
+    expect(collection.seen).toBeGreaterThan(collection.progress.listed);
     expect(await story.stored()).toEqual(
       places
         .filter((_, place) => place % 10 !== 0)
