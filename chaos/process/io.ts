@@ -2,13 +2,14 @@
 import type { Cluster } from './cluster.ts';
 import type { AtEnd } from './ending.ts';
 import { type FioResult, runFio } from './fio.ts';
+import { eventually } from './wait.ts';
 
 const RATE = 100;
 const SIZE = '64M';
 
 export interface Load {
   readonly volume: string;
-  /** Who owns the volume as it starts. */
+  /** Who owns the volume once its client has begun. */
   readonly owner: string;
   /** Where its client is attached. */
   readonly node: string;
@@ -32,6 +33,11 @@ export async function startLoads(
   const ended = Promise.all(runs).then((results) => judge(cluster, loads, results));
   // Whoever started it awaits it later; a failure before that is not lost.
   ended.catch(() => undefined);
+  for (const { volume, owner, node } of loads) {
+    if (owner === node) continue;
+    await eventually(`${volume} has followed its writer`, async () => (await cluster.owner(volume)) === node);
+    await cluster.migrate(volume, owner);
+  }
   return { ended };
 }
 

@@ -24,6 +24,8 @@ export interface HandOverState {
   readonly unsynced: readonly ObjectName[];
   /** Changes of other nodes that were done, and that these may send again. */
   readonly answered: readonly AnsweredChanges[];
+  /** An administrator wants the volume here. */
+  readonly placed: boolean;
 }
 
 export interface VolumeContext {

@@ -78,10 +78,21 @@ export interface HandOverResult {
   readonly pauseMs: number;
 }
 
-/** Gives the volume to another node, whose data process has to be reachable. Nothing is in the store's hands when the entry is proposed. */
-export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<NodeRecord, 'name' | 'livenessEpoch'>): Promise<HandOverResult> {
+export interface HandOverTarget extends Pick<NodeRecord, 'name' | 'livenessEpoch'> {
+  /** For a handover that nobody asked for: the epoch under which it is a good idea. */
+  readonly onlyUnder?: Epoch;
+}
+
+/** Gives the volume to a node, whose data process has to be reachable. Nothing is in the store's hands when the entry is proposed. */
+export function handOverVolume(context: VolumeContext, volume: Volume, to: HandOverTarget): Promise<HandOverResult> {
   return volume.exclusively(async () => {
     const served = await volume.own(OPEN_TIMEOUT_MS);
+    const placed = to.onlyUnder === undefined;
+    if (to.name === context.node) {
+      volume.followWriter.stay();
+      return { epoch: served.epoch, pauseMs: 0 };
+    }
+    if (!placed && served.epoch !== to.onlyUnder) throw new ArchipelagoError('stale-epoch', 'the volume has moved meanwhile');
     const map = mapOf(served);
     const { id } = volume.record;
     const next = (served.epoch + 1) as Epoch;
@@ -98,7 +109,7 @@ export function handOverVolume(context: VolumeContext, volume: Volume, to: Pick<
       if (map.failed) throw map.failed;
       // All that was admitted is answered by now, so this is whole.
       const answered = encodeAnswered(served.answered.toHandOver());
-      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence, answered });
+      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence, answered, placed });
       const unsynced = encodeObjectNames(map.store.unsynced());
       const reply = await link.call(HAND_OVER, message, unsynced, { timeoutMs: HAND_OVER_TIMEOUT_MS }).catch((error: unknown) => {
         throw notTaken(to.name, error);

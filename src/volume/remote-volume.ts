@@ -4,7 +4,7 @@
  * The owner finishes what an older session has in its store before it takes a newer one, so that no first attempt lands over its retry; and a
  * change keeps its number (`sequences.ts`), so that one that was done is answered and not done again.
  */
-import { ArchipelagoError, assert, type Epoch, type VolumeId } from '../base/index.ts';
+import { ArchipelagoError, assert, type Epoch, type LivenessEpoch, type VolumeId } from '../base/index.ts';
 import type { Completion, Link } from '../net/index.ts';
 import { changes, type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
@@ -20,6 +20,8 @@ import {
   EXTENTS,
   errorCodec,
   extentsCodec,
+  FIRST_WRITE,
+  firstWriteCodec,
   IO,
   ioCodec,
   MOVED,
@@ -55,6 +57,8 @@ export interface RemoteVolumeOptions {
   readonly epoch: Epoch;
   /** Grows with each session of this process. */
   readonly session: number;
+  /** Of this process, at the session's beginning. */
+  readonly livenessEpoch: LivenessEpoch;
   readonly clients: number;
   /** Of this process for the volume, over all sessions. */
   readonly sequences: SentSequences;
@@ -120,6 +124,19 @@ export class RemoteVolume {
     if (reply.status === DONE) return decodeExtents(reply.payload);
     if (reply.status === MOVED) throw new ArchipelagoError('stale-epoch', `node ${this.node} does not serve the volume now`);
     throw ArchipelagoError.fromBody(errorCodec.decode(reply.metadata));
+  }
+
+  /** Tells the owner that a client here has written for the first time. False: it has not heard of it. */
+  async askForOwnership(attachedEpoch: Epoch): Promise<boolean> {
+    const { session, livenessEpoch } = this.options;
+    const message = firstWriteCodec.encode({ session, livenessEpoch, attachedEpoch });
+    try {
+      while (this.link.connected && !this.link.canRequest(0)) await this.linkChange();
+      return (await this.link.call(FIRST_WRITE, message, null, { timeoutMs: ATTACH_TIMEOUT_MS })).status === DONE;
+    } catch {
+      // The link was lost or the owner is slow; the next owner is told.
+      return false;
+    }
   }
 
   private linkChange(): Promise<void> {

@@ -2,7 +2,7 @@
  * The owner's side of forwarded I/O: sessions of other nodes' data processes. A session belongs to one connection and one epoch of the
  * volume. A node's newer session is accepted only when the store has finished what its older ones had submitted.
  */
-import { ArchipelagoError, assert, type Epoch, type Log, type VolumeId } from '../base/index.ts';
+import { ArchipelagoError, assert, type Epoch, type LivenessEpoch, type Log, type VolumeId } from '../base/index.ts';
 import type { Handler, Link, Responder } from '../net/index.ts';
 import type { HandOverState } from './context.ts';
 import { changes, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
@@ -24,6 +24,9 @@ import {
   errorCodec,
   extentsCodec,
   FAILED,
+  FIRST_WRITE,
+  type FirstWriteMessage,
+  firstWriteCodec,
   HAND_OVER,
   handOverCodec,
   IO,
@@ -163,17 +166,21 @@ export class SessionServer implements Handler {
         responder.reply(DONE, NO_METADATA);
         return;
       }
+      case FIRST_WRITE:
+        responder.reply(this.firstWrite(link, firstWriteCodec.decode(metadata)) ? DONE : MOVED, NO_METADATA);
+        return;
       case EXTENTS:
         this.extents(link, extentsCodec.decode(metadata), responder);
         return;
       case HAND_OVER: {
-        const { volume, epoch, nextPageSequence, answered } = handOverCodec.decode(metadata);
+        const { volume, epoch, nextPageSequence, answered, placed } = handOverCodec.decode(metadata);
         const taken = this.lookup.receiveHandOver({
           volume: volume as VolumeId,
           epoch: epoch as Epoch,
           nextPageSequence,
           unsynced: decodeObjectNames(payload),
           answered: decodeAnswered(answered),
+          placed,
         });
         // An owner that was told nothing could never serve.
         responder.reply(taken ? DONE : MOVED, NO_METADATA);
@@ -217,6 +224,19 @@ export class SessionServer implements Handler {
     const served = session?.volume.served;
     const here = session && !session.over && session.incarnation === link.incarnation && served?.admits && served.epoch === session.epoch;
     return here ? { session, served } : null;
+  }
+
+  /** False: the sender has to tell whoever is the owner then. */
+  private firstWrite(link: Link, { session: number, livenessEpoch, attachedEpoch }: FirstWriteMessage): boolean {
+    const session = this.servedSession(link, number)?.session;
+    if (session === undefined) return false;
+    session.volume.followWriter.wrote({
+      node: link.name,
+      livenessEpoch: livenessEpoch as LivenessEpoch,
+      attachedEpoch: attachedEpoch as Epoch,
+      present: () => !session.over && session.clients > 0,
+    });
+    return true;
   }
 
   /** What was found counts for the session's clients because the volume answers it as it answers reads. */

@@ -3,21 +3,20 @@
  * (a new registry record, a client, an ended session) only note that something changed; one step at a time then brings what this process
  * does in line with the record, so that no two changes interleave.
  */
-import { ArchipelagoError, AssertionFailure, assert, type Epoch, type Generation, type Log, type Timer } from '../base/index.ts';
+import { ArchipelagoError, assert, type Epoch, type Generation, type Log } from '../base/index.ts';
 import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
 import { ChangeSignal } from './change-signal.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
 import { changes, type Extent, type VolumeIo } from './device.ts';
+import { FollowWriter, type MovableVolume, type Writer, WritingClients } from './first-writes.ts';
 import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
+import { handOverVolume } from './operations.ts';
 import { RemoteVolume } from './remote-volume.ts';
 import { SentSequences } from './sequences.ts';
 import { ServedVolume } from './served-volume.ts';
 import { dropShrunkSpace } from './shrink.ts';
-
-/** Pause before a step that failed is tried again; it doubles up to the second one. */
-const MIN_RETRY_MS = 20;
-const MAX_RETRY_MS = 500;
+import { MAX_RETRY_MS, Steps } from './steps.ts';
 
 /** Sessions of this process; with its liveness epoch in front they are never used again. */
 let lastSession = 0;
@@ -31,6 +30,10 @@ export class Volume {
   restricted: boolean;
   /** Clients attached to this process. */
   clients = 0;
+  /** Of what is served here as the owner. */
+  ownership: MovableVolume['ownership'] = null;
+  readonly writers = new WritingClients();
+  readonly followWriter: FollowWriter;
   private readonly context: VolumeContext;
   private readonly log: Log;
   /** Takes I/O now; null: it is held. */
@@ -42,10 +45,7 @@ export class Volume {
   private readonly held: HeldIo;
   /** Of the changes that are forwarded; null before the first session. */
   private sequences: SentSequences | null = null;
-  private changed = false;
-  private running = false;
-  private retryTimer: Timer | null = null;
-  private retryMs = MIN_RETRY_MS;
+  private readonly steps: Steps;
   private lastError: ArchipelagoError | null = null;
   /** A maintenance operation has taken over admission; steps leave the served volume alone. */
   private suspended = false;
@@ -57,9 +57,11 @@ export class Volume {
     this.context = context;
     this.record = record;
     this.restricted = isRestricted(record);
+    this.steps = new Steps(context.clock, this.step.bind(this), this.stepEnded.bind(this));
     this.signal = new ChangeSignal(context.clock);
     this.held = new HeldIo(context.clock, context.ioTimeoutMs, () => this.failHeld(this.whyNotServed));
     this.log = context.log.child({ volume: record.id, name: record.name });
+    this.followWriter = new FollowWriter(this, context.clock, this.log);
   }
 
   /** Takes a new I/O of a client here, within bounds. */
@@ -82,6 +84,20 @@ export class Volume {
     else this.hold(io);
   }
 
+  /** A client here that attached under `attachedEpoch` writes for the first time. False: it is going to be refused. */
+  clientWrites(attachedEpoch: Epoch): boolean {
+    const { node } = this.context;
+    if (this.changeRefusal(node) !== null) return false;
+    this.writers.began(attachedEpoch, this.record.owner?.node !== node);
+    if (this.admitting instanceof RemoteVolume) this.writers.tell(this.admitting);
+    return true;
+  }
+
+  /** For `followWriter`. */
+  handOver({ node: name, livenessEpoch }: Writer, epoch: Epoch): Promise<unknown> {
+    return handOverVolume(this.context, this, { name, livenessEpoch, onlyUnder: epoch });
+  }
+
   /** Non-null while this process serves the volume as its owner. */
   get served(): ServedVolume | null {
     return this.servedVolume;
@@ -102,13 +118,13 @@ export class Volume {
     if (this.remote?.epoch === record.epoch && record.owner === null && !record.clean) this.remote.abandon();
     if (this.servedVolume && !this.suspended) this.servedVolume.sizeBytes = record.sizeBytes;
     this.revokeSuspended();
-    this.reconcile();
+    this.steps.want();
   }
 
   remove(): void {
     this.removed = true;
     this.revokeSuspended();
-    this.reconcile();
+    this.steps.want();
   }
 
   /** Maintenance may be waiting for answers that a lost lease holds back: when the ownership is gone too, they will never be given. */
@@ -120,7 +136,7 @@ export class Volume {
   clientsChanged(by: 1 | -1): void {
     this.clients += by;
     assert(this.clients >= 0, 'no more clients leave than have come');
-    this.reconcile();
+    this.steps.want();
   }
 
   /** The owner before tells what its successor has to know; the registry entry follows. */
@@ -146,7 +162,7 @@ export class Volume {
         if (this.context.clock.nowMs() >= deadlineMs)
           throw this.lastError ?? new ArchipelagoError('timeout', `volume '${this.record.name}' could not be opened in time`);
         // Once: what fails is tried again at its own pace, and what goes on ends by itself.
-        if (!asked) this.reconcile();
+        if (!asked) this.steps.want();
         await this.signal.next(deadlineMs);
         if (this.hopeless) throw this.hopeless;
       }
@@ -169,32 +185,10 @@ export class Volume {
 
   // ---- steps ----
 
-  private reconcile(): void {
-    this.changed = true;
-    if (this.running) return;
-    this.running = true;
-    this.retryTimer?.cancel();
-    this.retryTimer = null;
-    void this.run();
-  }
-
-  private async run(): Promise<void> {
-    while (this.changed) {
-      this.changed = false;
-      try {
-        await this.step();
-        this.retryMs = MIN_RETRY_MS;
-        this.lastError = null;
-      } catch (error) {
-        if (error instanceof AssertionFailure) throw error;
-        this.lastError = ArchipelagoError.from(error, `volume '${this.record.name}'`);
-        this.log.info({ code: this.lastError.code, error: this.lastError.message }, 'not served yet; trying again');
-        if (!this.changed) this.retryTimer = this.context.clock.setTimer(this.retryMs, () => this.reconcile());
-        this.retryMs = Math.min(this.retryMs * 2, MAX_RETRY_MS);
-      }
-      this.signal.notify();
-    }
-    this.running = false;
+  private stepEnded(error: ArchipelagoError | null): void {
+    this.lastError = error;
+    if (error !== null) this.log.info({ code: error.code, error: error.message }, 'not served yet; trying again');
+    this.signal.notify();
   }
 
   private async step(): Promise<void> {
@@ -204,7 +198,7 @@ export class Volume {
     if (this.servedVolume && this.servedVolume.epoch !== mine?.epoch) {
       await this.stopServing();
       // That may have taken long, and the record is not what it was: an acquisition now could forget what was told for a handover to this node.
-      this.changed = true;
+      this.steps.want();
       return;
     }
     if (mine && this.servedVolume?.owned?.map.failed) {
@@ -227,7 +221,7 @@ export class Volume {
   private async giveUpFailed(served: ServedVolume): Promise<void> {
     if (this.admitting === served) this.admitting = null;
     await this.context.registry.propose<'releaseUnclean'>({ type: 'releaseUnclean', id: this.record.id, epoch: served.epoch });
-    this.changed = true;
+    this.steps.want();
   }
 
   private async acquire(): Promise<void> {
@@ -237,7 +231,7 @@ export class Volume {
     this.forgetHandOver((epoch + 1) as Epoch);
     const acquired = await this.context.registry.propose<'acquire'>({ type: 'acquire', id, node: this.context.node, livenessEpoch, epoch });
     this.acquired = { ...acquired, epoch: acquired.record.epoch };
-    this.changed = true;
+    this.steps.want();
   }
 
   private forgetHandOver(upTo: Epoch): void {
@@ -300,8 +294,9 @@ export class Volume {
       mergePace: context.mergePace,
       claims: { clock: context.clock, log: this.log },
     });
-    served.onFailed = () => this.reconcile();
+    served.onFailed = () => this.steps.want();
     await served.stopAdmitting();
+    this.ownership = { epoch, sinceMs: context.clock.nowMs(), placed: handedOver?.placed ?? false };
     this.forgetHandOver(epoch);
     this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
     return served;
@@ -314,6 +309,7 @@ export class Volume {
     // What the store answers from here on is not told to anyone: it is sent again to the owner there is then.
     await served.revoke((io) => this.takeBackRevoked(io));
     this.servedVolume = null;
+    this.ownership = null;
     served.forgetBlocks();
     await served.owned?.map.close();
     this.log.info({ epoch: served.epoch }, 'no longer serving');
@@ -330,7 +326,8 @@ export class Volume {
     const ended = new Promise<never>((_, reject) => {
       endedEarly = () => reject(new ArchipelagoError('unavailable', `node ${node} is no longer the owner`));
     });
-    const session = this.context.livenessEpoch() * SESSIONS_A_PROCESS + ++lastSession;
+    const livenessEpoch = this.context.livenessEpoch();
+    const session = livenessEpoch * SESSIONS_A_PROCESS + ++lastSession;
     this.sequences ??= new SentSequences(session);
     const { sequences } = this;
     const link = this.context.linkTo(node);
@@ -342,13 +339,14 @@ export class Volume {
       epoch,
       session,
       sequences,
+      livenessEpoch,
       clients: this.clients,
       ended: (unanswered) => {
         if (this.admitting === remote) this.admitting = null;
         this.remote = null;
         this.takeBack(unanswered);
         // One that did not even open is a failed step, which is tried again after a pause.
-        if (opened) this.reconcile();
+        if (opened) this.steps.want();
         else endedEarly();
       },
     });
@@ -370,6 +368,8 @@ export class Volume {
       else this.passHeld(io);
       if (this.admitting === null) break;
     }
+    if (target instanceof RemoteVolume) this.writers.tell(target);
+    else this.writers.servedHere();
     this.signal.notify();
   }
 
@@ -454,7 +454,7 @@ export class Volume {
         served.resumeAdmitting();
         this.admit(served);
       }
-      this.reconcile();
+      this.steps.want();
     }
   }
 

@@ -4,7 +4,7 @@ import { decodeHeader, type NodeRecord, PagedTree, type PageRef, type VolumeReco
 import type { Link } from '../net/index.ts';
 import { type CheckResult, checkMap, MAX_PROBLEMS, writtenGenerations } from './check.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
-import { type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
+import { changes, type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
 import { type DiffPage, type DiffRequest, diffPage } from './diff.ts';
 import { type HandOverResult, handOverVolume, type RemovedVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -116,13 +116,14 @@ export class Volumes implements DeviceDirectory {
     }
     const volume = this.volumeById(record.id);
     if (!volume) throw notFound(name);
+    const attachedEpoch = volume.record.epoch;
     volume.clientsChanged(1);
     if (!(await volume.whenAdmitting(ATTACH_TIMEOUT_MS)) || volume.removed) {
       volume.clientsChanged(-1);
       if (volume.removed) throw notFound(name);
       throw volume.whyNotServed;
     }
-    return new VolumeDevice(volume);
+    return new VolumeDevice(volume, attachedEpoch);
   }
 
   private attachSnapshot(record: VolumeRecord): Device {
@@ -280,10 +281,13 @@ function withinBounds(io: VolumeIo, sizeBytes: number): boolean {
 
 class VolumeDevice implements Device {
   private readonly volume: Volume;
+  private readonly attachedEpoch: Epoch;
+  private writes = false;
   private closed = false;
 
-  constructor(volume: Volume) {
+  constructor(volume: Volume, attachedEpoch: Epoch) {
     this.volume = volume;
+    this.attachedEpoch = attachedEpoch;
   }
 
   get volumeId(): VolumeId {
@@ -303,7 +307,9 @@ class VolumeDevice implements Device {
   }
 
   submit(io: VolumeIo): void {
-    if (withinBounds(io, this.volume.record.sizeBytes)) this.volume.submit(io);
+    if (!withinBounds(io, this.volume.record.sizeBytes)) return;
+    if (!this.writes && changes(io.kind)) this.writes = this.volume.clientWrites(this.attachedEpoch);
+    this.volume.submit(io);
   }
 
   extents(offsetBytes: number, lengthBytes: number, maxExtents = MAX_EXTENTS): Promise<Extent[]> {
@@ -313,6 +319,7 @@ class VolumeDevice implements Device {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
+    if (this.writes) this.volume.writers.ended();
     this.volume.clientsChanged(-1);
   }
 }

@@ -24,6 +24,9 @@ export const CLIENTS = 5;
 /** Which parts of a range hold data, an `ExtentsMessage`; answered with `encodeExtents`. */
 export const EXTENTS = 6;
 
+/** A client at the sender has written for the first time; a `FirstWriteMessage`. */
+export const FIRST_WRITE = 7;
+
 /** Statuses of replies. */
 export const DONE = 0;
 /** Another owner, another epoch, or a session that is over: nothing was done, send it again where the volume is now. */
@@ -60,6 +63,14 @@ export interface ExtentsMessage {
   maxExtents: number;
 }
 
+export interface FirstWriteMessage {
+  session: number;
+  /** Of the sender, which would own the volume under it. */
+  livenessEpoch: number;
+  /** The volume's epoch when the client attached. */
+  attachedEpoch: number;
+}
+
 export interface HandOverMessage {
   volume: number;
   /** The epoch that the receiver will own the volume under. What it is told counts for that one only. */
@@ -67,6 +78,8 @@ export interface HandOverMessage {
   nextPageSequence: number;
   /** `encodeAnswered`. */
   answered: Uint8Array;
+  /** An administrator wants the volume there. */
+  placed: boolean;
 }
 
 export interface ErrorMessage {
@@ -118,11 +131,13 @@ export const ioCodec = codec<IoMessage>('Io', {
   behind: 'uint32',
 });
 export const extentsCodec = codec<ExtentsMessage>('Extents', { session: 'uint64', offset: 'uint64', length: 'uint64', maxExtents: 'uint32' });
+export const firstWriteCodec = codec<FirstWriteMessage>('FirstWrite', { session: 'uint64', livenessEpoch: 'uint64', attachedEpoch: 'uint64' });
 export const handOverCodec = codec<HandOverMessage>('HandOver', {
   volume: 'uint64',
   epoch: 'uint64',
   nextPageSequence: 'uint64',
   answered: 'bytes',
+  placed: 'bool',
 });
 export const errorCodec = codec<ErrorMessage>('Error', { code: 'string', message: 'string', hint: 'string' });
 

@@ -15,6 +15,9 @@ stories('a writer at another node sees the death of the owner as a pause, and ot
   await cluster.createVolume('spared', '32M', 'n2');
   const struck = await Writer.start({ uri: cluster.uri('struck', 'n3'), seed: 1, zeroes: true });
   const spared = await Writer.start({ uri: cluster.uri('spared', 'n2'), seed: 2, requestsPerSecond: 100 });
+  // It follows its writer's first write.
+  await struck.progress(20);
+  await cluster.migrate('struck', 'n1');
   const { owner: spareOwner } = await cluster.info('spared');
   for (let kill = 0; kill < KILLS; kill++) {
     await Promise.all([struck.progress(150), spared.progress(50)]);
@@ -69,7 +72,18 @@ stories('a writer at the process that dies reconnects and finds all that was ack
 stories('a writer whose own data process only forwards reconnects, and no late write lands', async () => {
   const cluster = await startCluster();
   await cluster.createVolume('disk', '32M', 'n2');
-  const writer = await Writer.start({ uri: cluster.uri('disk', 'n1'), seed: 4, queueDepth: 12, requestsPerSecond: 400 });
+  const [half, sequence] = [16 << 20, { next: 1 }];
+  // A client that writes at the owner keeps the volume there, however often the other attaches anew.
+  const keeper = await Writer.start({
+    uri: cluster.uri('disk', 'n2'),
+    seed: 5,
+    sequence,
+    region: { start: half, end: 2 * half },
+    requestsPerSecond: 20,
+  });
+  await keeper.progress(5);
+  const region = { start: 0, end: half };
+  const writer = await Writer.start({ uri: cluster.uri('disk', 'n1'), seed: 4, sequence, region, queueDepth: 12, requestsPerSecond: 400 });
   for (let kill = 1; kill <= KILLS; kill++) {
     await writer.progress(150);
     await cluster.killData('n1');
@@ -78,9 +92,10 @@ stories('a writer whose own data process only forwards reconnects, and no late w
   }
   // What was on its way to the owner when its sender died would land by now.
   await sleep(500);
-  await writer.pause();
-  expect(writer.errors).toEqual([]);
+  await Promise.all([writer.pause(), keeper.pause()]);
+  for (const each of [writer, keeper]) expect(each.errors).toEqual([]);
+  expect(keeper.disconnects).toBe(0);
   expect(await cluster.owner('disk')).toBe('n2');
-  for (const node of cluster.names) await writer.verify(cluster.uri('disk', node));
-  await writer.stop();
+  for (const node of cluster.names) for (const each of [writer, keeper]) await each.verify(cluster.uri('disk', node));
+  await Promise.all([writer.stop(), keeper.stop()]);
 });

@@ -34,6 +34,9 @@ suite('a full disk', () => {
     await cluster.migrate('disk', 'n1');
     // Small requests, so that there is room for some when there is none for others.
     const writer = await Writer.start({ uri: cluster.uri('disk', 'n2'), seed: 11, maxBytes: 128 << 10, requestsPerSecond: 400 });
+    // Away from its writer, whose first write it follows.
+    await writer.progress(20);
+    await cluster.migrate('disk', 'n1');
 
     await eventually('the store is full', () => writer.errors.length >= 20, 120_000);
     await writer.pause();

@@ -13,7 +13,10 @@ stories('one node killed: the others go on, with its volumes as well, and it cat
   await cluster.createVolume('alive', '32M', 'n2');
   const dead = await Writer.start({ uri: cluster.uri('dead', 'n2'), seed: 1, zeroes: true });
   const alive = await Writer.start({ uri: cluster.uri('alive', 'n3'), seed: 2, requestsPerSecond: 100 });
-  await Promise.all([dead.progress(150), alive.progress(100)]);
+  await Promise.all([dead.progress(50), alive.progress(20)]);
+  // Away from their writers, whose first writes they follow.
+  await Promise.all([cluster.migrate('dead', 'n1'), cluster.migrate('alive', 'n2')]);
+  await Promise.all([dead.progress(100), alive.progress(80)]);
 
   await cluster.kill('n1');
   // If it led, the others elect a leader first. Commands work without it, and so do volumes of the others.
@@ -51,6 +54,8 @@ stories('a node stopped by SIGTERM gives its volumes away, and a writer at anoth
   await cluster.createVolume('disk', '32M', 'n1');
   await cluster.createVolume('idle', '1M', 'n1');
   const writer = await Writer.start({ uri: cluster.uri('disk', 'n2'), seed: 3, zeroes: true });
+  await writer.progress(20);
+  await cluster.migrate('disk', 'n1');
   await writer.progress(150);
   writer.resetTimes();
   await cluster.terminate('n1');
@@ -90,6 +95,8 @@ stories('a node that is paused for longer than its lease makes I/O slow, and not
   await cluster.createVolume('other', '32M', 'n2');
   const writer = await Writer.start({ uri: cluster.uri('disk', 'n2'), seed: 5, zeroes: true });
   const other = await Writer.start({ uri: cluster.uri('other', 'n3'), seed: 6, requestsPerSecond: 100 });
+  await Promise.all([writer.progress(20), other.progress(20)]);
+  await Promise.all([cluster.migrate('disk', 'n1'), cluster.migrate('other', 'n2')]);
   for (let round = 0; round < 2; round++) {
     await Promise.all([writer.progress(100), other.progress(50)]);
     cluster.signal('n1', 'SIGSTOP');

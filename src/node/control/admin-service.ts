@@ -199,11 +199,12 @@ export class NodeAdminService implements AdminService {
     if (before.kind !== 'volume')
       throw new ArchipelagoError('read-only', `'${name}' is a snapshot, which every node serves`, { hint: 'nothing has to move' });
     const from = before.owner?.node ?? to;
-    if (from === to) {
+    if (before.owner === null) {
       const startedMs = this.options.clock.nowMs();
-      const { epoch } = before.owner ?? (await this.atNode<{ epoch: number }>(to, 'own', { id: before.id }, OPERATION_TIMEOUT_MS));
-      return { name, from, to, epoch: String(epoch), pauseMs: before.owner ? 0 : this.options.clock.nowMs() - startedMs };
+      const { epoch } = await this.atNode<{ epoch: number }>(to, 'own', { id: before.id }, OPERATION_TIMEOUT_MS);
+      return { name, from, to, epoch: String(epoch), pauseMs: this.options.clock.nowMs() - startedMs };
     }
+    // Also where it is there already: a client that has begun to write elsewhere may be about to move it.
     const { epoch, pauseMs } = await this.atOwner<{ epoch: number; pauseMs: number }>(name, 'handOver', ({ id }) => ({ id, to }));
     return { name, from, to, epoch: String(epoch), pauseMs };
   }
