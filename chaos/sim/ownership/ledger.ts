@@ -4,6 +4,7 @@ import { IO_READ, IO_WRITE, type VolumeIo } from '../../../src/volume/device.ts'
 import type { ServedVolume } from '../../../src/volume/served-volume.ts';
 import { Violation } from '../../checkers/checker.ts';
 import { FixedSnapshots } from '../../checkers/fixed-snapshots.ts';
+import { FollowedWriters } from '../../checkers/followed-writers.ts';
 import { checkLinearizable, type Operation } from '../../checkers/linearizability.ts';
 import { fillSector, SECTOR_BYTES, sectorId } from '../../checkers/never-torn-nor-foreign.ts';
 import { OneOwner } from '../../checkers/one-owner.ts';
@@ -30,6 +31,7 @@ export class Ledger {
   readonly stale = new StaleWrites();
   readonly snapshots = new FixedSnapshots();
   readonly owners = new OneOwner();
+  readonly followed = new FollowedWriters();
   /** The first thing that a checker found where nobody could be told. */
   failure: unknown = null;
   acknowledgedWrites = 0;

@@ -51,6 +51,14 @@ export class Story {
   }
 
   async begin(): Promise<void> {
+    this.cluster.registry.onChange((change) => {
+      if (change.kind !== 'volume' || change.volume.name !== 'v') return;
+      try {
+        this.ledger.followed.changed(change.volume.owner?.node ?? null, this.nowMs);
+      } catch (error) {
+        this.ledger.failure ??= error;
+      }
+    });
     this.cluster.create('v', BLOCKS);
     await this.own('a');
     for (const name of ['a', 'b']) await this.attach(name);
@@ -66,7 +74,21 @@ export class Story {
 
   /** A guest at a node, which takes part from here on in who becomes the owner. */
   async attach(name: string): Promise<void> {
-    this.devices.set(name, await this.settle(this.node(name).volumes.attach('v')));
+    const device = await this.settle(this.node(name).volumes.attach('v'));
+    this.devices.set(name, device);
+    this.ledger.followed.attached(device, name);
+  }
+
+  /** The guest at a node goes, with nothing under way. */
+  async leave(name: string): Promise<void> {
+    const device = this.device(name);
+    this.devices.delete(name);
+    this.ledger.followed.left(device);
+    await device.close();
+  }
+
+  private get nowMs(): number {
+    return this.cluster.host.clock.nowMs();
   }
 
   own(name: string): Promise<unknown> {
@@ -79,6 +101,7 @@ export class Story {
   submit(at: string, write: number, place: Place = {}): Promise<void> {
     const sector = sectorNumber(place);
     const operation = this.ledger.begin('write', placeOf(this.volume.id, sector), write);
+    this.ledger.followed.wrote(this.device(at), this.nowMs);
     const done = submit(this.device(at), IO_WRITE, sector * SECTOR_BYTES, sectorOf(write, sector)).then(
       () => this.ledger.end(operation),
       (error: unknown) => this.ledger.failed(`write ${write}`, error),
@@ -116,6 +139,7 @@ export class Story {
     const sectors = BLOCK_BYTES / SECTOR_BYTES;
     const first = sectorNumber({ block });
     const operation = this.ledger.begin('write', placeOf(this.volume.id, first), 0);
+    this.ledger.followed.wrote(this.device(at), this.nowMs);
     const done = submit(this.device(at), IO_ZERO, first * SECTOR_BYTES, new Uint8Array(sectors * SECTOR_BYTES)).then(
       () => this.ledger.end(operation),
       (error: unknown) => this.ledger.failed(`a trim of block ${block}`, error),
@@ -153,6 +177,7 @@ export class Story {
   }
 
   handOver(from: string, to: string): Promise<unknown> {
+    this.ledger.followed.placed(to);
     return this.node(from).volumes.handOver(this.volume.id, this.node(to));
   }
 
