@@ -2,8 +2,7 @@
 import type { Epoch } from '../../../../src/base/index.ts';
 import type { Device } from '../../../../src/volume/device.ts';
 import type { Volume } from '../../../../src/volume/volume.ts';
-import type { Node } from '../cluster.ts';
-import { type Bug, watchVolumes, wrap } from './bug.ts';
+import { type Bug, type Patient, watchVolumes, wrap } from './bug.ts';
 
 /** Private parts of a client's device. */
 interface DeviceInside {
@@ -13,7 +12,7 @@ interface DeviceInside {
 }
 
 /** Does something with each client's device before its I/O. */
-function beforeIo(node: Node, by: (device: DeviceInside) => void): void {
+function beforeIo(node: Patient, by: (device: DeviceInside) => void): void {
   wrap(node.volumes, 'attach', (attach) => async (name) => {
     const device: Device = await attach(name);
     const inside = device as unknown as DeviceInside;
