@@ -34,6 +34,12 @@ export const storeSchema = z.discriminatedUnion('kind', [
     mapsPool: z.string().min(1).default('maps').describe('The pool of maps, journals and headers'),
     blocksPool: z.string().min(1).default('blocks').describe('The pool of blocks'),
     namespace: z.string().min(1).optional().describe("The namespace in both pools; the cluster's id when absent, so that clusters can share pools"),
+    cacheBytes: z
+      .int()
+      .min(0)
+      .max(2 ** 40)
+      .default(256 * 2 ** 20)
+      .describe('Blocks of snapshots and images that are kept in memory, for all clones together'),
   }),
 ]);
 

@@ -148,7 +148,7 @@ stories('a token is good once, in time, whole, and for its own cluster; without 
   await refused(cluster, encodeToken(foreign), 'n2', 'conflict', /belongs to cluster/);
   const elsewhere = mkdtempSync(join(tmpdir(), 'e2e-join-'));
   onTestFinished(() => rmSync(elsewhere, { recursive: true, force: true }));
-  const stray = encodeToken({ ...foreign, store: { kind: 'rados', cephConf: '/x', client: 'x', mapsPool: 'x', blocksPool: 'x' } });
+  const stray = encodeToken({ ...foreign, store: { kind: 'rados', cephConf: '/x', client: 'x', mapsPool: 'x', blocksPool: 'x', cacheBytes: 0 } });
   const lost = await cluster.cli(['cluster', 'join', stray, '--name', 'n2', '--data', elsewhere]);
   expect(lost.error).toMatchObject({ code: 'forbidden', message: expect.stringContaining('node of another cluster') });
   const impostor = { ...content, members: [{ ...content.members[0]!, peerId: stranger.peerId }] };

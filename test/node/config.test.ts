@@ -68,6 +68,7 @@ describe('node.toml', () => {
       client: 'client.admin',
       mapsPool: 'maps',
       blocksPool: 'blocks',
+      cacheBytes: 256 * 2 ** 20,
     });
   });
 

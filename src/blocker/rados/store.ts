@@ -5,6 +5,7 @@
  */
 import { ArchipelagoError, type Clock, type Epoch, type Generation, type Log, type VolumeId } from '../../base/index.ts';
 import { pageMissing } from '../answers.ts';
+import { ObjectCache } from '../object-cache.ts';
 import type { BlockObject, BlockStore, CollectedKind, ObjectName, Removed, StoreStatus, Takeover, VolumeLog } from '../store.ts';
 import { BLOCK, CREATE_EXCLUSIVE, PAGE, SUPERBLOCK, WRITE_FULL } from './binding.ts';
 import { RadosClient, type RadosConnection } from './client.ts';
@@ -19,6 +20,8 @@ export interface RadosStoreOptions extends RadosConnection {
   readonly clusterId: string;
   /** The store was made before: pools without it are not those that it is in. */
   readonly mustExist: boolean;
+  /** Of the parts of immutable objects that are kept in memory; 0 for none. */
+  readonly cacheBytes: number;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -37,7 +40,7 @@ export async function openRadosStore(options: RadosStoreOptions): Promise<BlockS
     await client.close();
     throw error;
   }
-  return new RadosStore(client, `${options.mapsPool} and ${options.blocksPool}, namespace '${namespace}'`);
+  return new RadosStore(client, `${options.mapsPool} and ${options.blocksPool}, namespace '${namespace}'`, options.cacheBytes);
 }
 
 /** Each pool has one: a pool that was made anew is not taken for the one that held the data. Whoever makes it first wins. */
@@ -89,13 +92,15 @@ class RadosStore implements BlockStore {
   readonly kind = 'rados';
   private readonly client: RadosClient;
   private readonly location: string;
+  private readonly cache: ObjectCache | null;
   private readonly volumes = new Set<RadosVolumeStore>();
   /** The epoch under which this store owned a volume last and has no operation under way any more. */
   private readonly lastClosed = new Map<VolumeId, Epoch>();
 
-  constructor(client: RadosClient, location: string) {
+  constructor(client: RadosClient, location: string, cacheBytes: number) {
     this.client = client;
     this.location = location;
+    this.cache = cacheBytes > 0 ? new ObjectCache(cacheBytes, (generation, index) => immutableObject(client, generation, index)) : null;
   }
 
   async takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
@@ -113,7 +118,7 @@ class RadosStore implements BlockStore {
   }
 
   immutableObject(generation: Generation, index: number): BlockObject {
-    return immutableObject(this.client, generation, index);
+    return this.cache?.object(generation, index) ?? immutableObject(this.client, generation, index);
   }
 
   async readPage(generation: Generation, sequence: number): Promise<Uint8Array> {
@@ -140,6 +145,7 @@ class RadosStore implements BlockStore {
   }
 
   remove(kind: CollectedKind, names: readonly ObjectName[]): Promise<Removed> {
+    if (kind === 'object') for (const { generation, index } of names) this.cache?.forget(generation, index);
     return removeNames(this.client, kind, names);
   }
 

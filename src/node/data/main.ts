@@ -123,9 +123,20 @@ async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise
   if (store.kind === 'file' && exists) await checkFileStore(store.directory, clusterId);
   if (store.kind === 'file') return openFileStore({ directory: store.directory, clusterId, clock: systemClock, log });
   if (store.kind === 'memory') return openMemoryStore();
-  const { cephConf, client, mapsPool, blocksPool, namespace = clusterId } = store;
+  const { cephConf, client, mapsPool, blocksPool, cacheBytes, namespace = clusterId } = store;
   const user = client.replace(/^client\./, '');
-  return openRadosStore({ confFile: cephConf, user, mapsPool, blocksPool, namespace, clusterId, mustExist: exists, clock: systemClock, log });
+  return openRadosStore({
+    confFile: cephConf,
+    user,
+    mapsPool,
+    blocksPool,
+    namespace,
+    cacheBytes,
+    clusterId,
+    mustExist: exists,
+    clock: systemClock,
+    log,
+  });
 }
 
 async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {

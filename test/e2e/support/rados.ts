@@ -11,7 +11,7 @@ export type Place = Omit<RadosStoreOptions, 'clock' | 'log'>;
 /** A namespace that nobody has used. */
 export function newPlace({ confFile, mapsPool, blocksPool }: CephCluster): Place {
   const id = randomUUID();
-  return { user: 'admin', confFile, mapsPool, blocksPool, namespace: id, clusterId: id, mustExist: false };
+  return { user: 'admin', confFile, mapsPool, blocksPool, namespace: id, clusterId: id, mustExist: false, cacheBytes: 1 << 20 };
 }
 
 export function openAt(place: Place): Promise<BlockStore> {
