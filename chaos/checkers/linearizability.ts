@@ -30,12 +30,15 @@ interface Frame {
   readonly first: number;
   /** In the register before the operation that is placed here. */
   readonly value: string | undefined;
-  /** Operations that may be next; as its complement, an optional one without its effect. */
   readonly possible: readonly number[];
   tried: number;
   placed: number | null;
+  /** The uncertain write that was placed right before it. */
+  spare: number | null;
   /** The highest operation that was placed when this frame began. */
   readonly highest: number;
+  /** The earliest return of those that were not placed. */
+  readonly earliestReturn: number;
 }
 
 export function checkLinearizable(history: readonly Operation[]): void {
@@ -50,18 +53,25 @@ export function checkLinearizable(history: readonly Operation[]): void {
   }
 }
 
-/** Whether some order of these operations on one register, empty at first, explains them. */
+/**
+ * Whether some order of these operations on one register, empty at first, explains them. A write that is not sure to have happened is placed
+ * only where a read needs it, right before it: anywhere else it would be overwritten unseen. Of several with the same value the one that
+ * has to happen first is taken, since whatever another could explain later it explains too.
+ */
 export function isLinearizable(history: readonly Operation[]): boolean {
-  const lastSeen = new Map<string | undefined, number>();
-  for (const { kind, value, return: end } of history) if (kind === 'read') lastSeen.set(value, Math.max(end, lastSeen.get(value) ?? end));
-  const isSure = ({ kind, return: end, optional }: Operation) => kind === 'read' || (end !== Number.POSITIVE_INFINITY && !optional);
-  // A write that nobody is sure of and nobody saw since may as well not have happened.
-  const operations = history
-    .filter((operation) => isSure(operation) || (lastSeen.get(operation.value) ?? Number.NEGATIVE_INFINITY) > operation.call)
-    .sort((a, b) => a.call - b.call);
+  const isSure = ({ kind, return: end, optional }: Operation) => end !== Number.POSITIVE_INFINITY && (kind === 'read' || !optional);
+  const operations = history.filter(isSure).sort((a, b) => a.call - b.call);
+  const spares = history.filter((operation) => operation.kind === 'write' && !isSure(operation)).sort((a, b) => a.return - b.return);
+  const sparesOf = new Map<string | undefined, number[]>();
+  spares.forEach(({ value }, at) => {
+    const places = sparesOf.get(value);
+    if (places === undefined) sparesOf.set(value, [at]);
+    else places.push(at);
+  });
+  const used = new Set<number>();
   const visited = new Set<number | string>();
   // Values by number, so that a state can be one.
-  const numbers = new Map<string | undefined, number>();
+  const numbers = new Map<string | undefined, number>([[undefined, 0]]);
   for (const { value } of operations) if (!numbers.has(value)) numbers.set(value, numbers.size);
   const done = new Uint8Array(operations.length);
   let highest = -1;
@@ -82,35 +92,50 @@ export function isLinearizable(history: readonly Operation[]): boolean {
       candidates.push(at);
       earliestReturn = Math.min(earliestReturn, (operations[at] as Operation).return);
     }
-    if (earliestReturn === Number.POSITIVE_INFINITY && candidates.every((at) => (operations[at] as Operation).kind === 'write')) return true;
-    const possible = candidates.flatMap((at) => {
-      const { call, kind, value: seenValue, optional } = operations[at] as Operation;
-      if (call > earliestReturn || (kind === 'read' && seenValue !== value)) return [];
-      return optional ? [at, ~at] : [at];
+    const possible = candidates.filter((at) => {
+      const { call, kind, value: seen } = operations[at] as Operation;
+      return call <= earliestReturn && (kind === 'write' || seen === value || spareFor(seen, earliestReturn) !== null);
     });
-    frames.push({ first, value, possible, tried: 0, placed: null, highest });
+    frames.push({ first, value, possible, tried: 0, placed: null, spare: null, highest, earliestReturn });
     return false;
+  }
+
+  /** An uncertain write of this value that may happen now. */
+  function spareFor(value: string | undefined, earliestReturn: number): number | null {
+    const latestCall = highest < 0 ? Number.NEGATIVE_INFINITY : (operations[highest] as Operation).call;
+    for (const at of sparesOf.get(value) ?? []) {
+      const { call, return: end } = spares[at] as Operation;
+      if (call <= earliestReturn && end >= latestCall && !used.has(at)) return at;
+    }
+    return null;
+  }
+
+  function takeBack(frame: Frame): void {
+    if (frame.placed === null) return;
+    done[frame.placed] = 0;
+    highest = frame.highest;
+    if (frame.spare !== null) used.delete(frame.spare);
+    frame.placed = null;
+    frame.spare = null;
   }
 
   function search(): boolean {
     if (enter(0, undefined)) return true;
     for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
-      if (frame.placed !== null) {
-        done[frame.placed] = 0;
-        highest = frame.highest;
-        frame.placed = null;
-      }
-      const choice = frame.possible[frame.tried++];
-      if (choice === undefined) {
+      takeBack(frame);
+      const at = frame.possible[frame.tried++];
+      if (at === undefined) {
         frames.pop();
         continue;
       }
-      const at = choice < 0 ? ~choice : choice;
+      const { kind, value } = operations[at] as Operation;
+      if (kind === 'read' && value !== frame.value) {
+        frame.spare = spareFor(value, frame.earliestReturn);
+        if (frame.spare !== null) used.add(frame.spare);
+      }
       done[at] = 1;
       highest = Math.max(highest, at);
       frame.placed = at;
-      const operation = operations[at] as Operation;
-      const value = operation.kind === 'write' && choice >= 0 ? operation.value : frame.value;
       const state = stateOf(frame.first, value);
       if (visited.has(state)) continue;
       if (visited.size >= MAX_STATES) throw new Error('a history too large to check');
@@ -120,10 +145,11 @@ export function isLinearizable(history: readonly Operation[]): boolean {
     return false;
   }
 
-  /** The value, and what is placed: all before `first`, nothing behind `highest`, and between the two as `done` says. */
+  /** The value, and what is placed: all before `first`, nothing behind `highest`, and between the two as `done` says; and what is used up. */
   function stateOf(first: number, value: string | undefined): number | string {
     const place = first * numbers.size + (numbers.get(value) as number);
-    if (highest - first >= WINDOW || place >= 2 ** (52 - WINDOW)) return `${place}|${done.subarray(first, highest + 1).join('')}`;
+    const spent = used.size === 0 ? '' : `|${[...used].sort((a, b) => a - b).join()}`;
+    if (spent !== '' || highest - first >= WINDOW || place >= 2 ** (52 - WINDOW)) return `${place}|${done.subarray(first, highest + 1).join('')}${spent}`;
     let placed = 0;
     for (let at = first; at <= highest; at++) placed = placed * 2 + (done[at] as number);
     // A one in front tells windows of different lengths apart.
