@@ -149,7 +149,8 @@ export function isLinearizable(history: readonly Operation[]): boolean {
   function stateOf(first: number, value: string | undefined): number | string {
     const place = first * numbers.size + (numbers.get(value) as number);
     const spent = used.size === 0 ? '' : `|${[...used].sort((a, b) => a - b).join()}`;
-    if (spent !== '' || highest - first >= WINDOW || place >= 2 ** (52 - WINDOW)) return `${place}|${done.subarray(first, highest + 1).join('')}${spent}`;
+    if (spent !== '' || highest - first >= WINDOW || place >= 2 ** (52 - WINDOW))
+      return `${place}|${done.subarray(first, highest + 1).join('')}${spent}`;
     let placed = 0;
     for (let at = first; at <= highest; at++) placed = placed * 2 + (done[at] as number);
     // A one in front tells windows of different lengths apart.

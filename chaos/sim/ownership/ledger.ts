@@ -123,7 +123,12 @@ export class Ledger {
   private watchIo(served: ServedVolume, id: number): void {
     const { epoch } = served;
     const submit = served.submit.bind(served);
-    served.submit = (io) => {
+    served.submit = (io: VolumeIo & { seen?: EpochRead }) => {
+      // A pooled one, which was given back as it was when its owner moved.
+      if (io.kind !== IO_READ && io.seen !== undefined) {
+        delete (io as { done?: unknown }).done;
+        delete io.seen;
+      }
       const sectors = io.length / SECTOR_BYTES;
       if (io.kind === IO_WRITE) {
         for (let sector = 0; sector < sectors; sector++) {
@@ -151,7 +156,7 @@ export class Ledger {
       delete (io as { done?: unknown }).done;
       delete io.seen;
       try {
-        if (error === null && seen !== undefined && !io.hole) {
+        if (error === null && seen !== undefined && !io.hole && io.data.byteLength === io.length) {
           for (let sector = 0; sector < io.length / SECTOR_BYTES; sector++) {
             this.stale.readEnds(
               placeOf(id, io.offset / SECTOR_BYTES + sector),

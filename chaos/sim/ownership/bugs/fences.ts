@@ -64,6 +64,22 @@ export const FENCE_BUGS = {
       });
     },
   },
+  claimIsNotKept: {
+    name: 'claim-is-not-kept',
+    mistake: 'an owner answers from its copy of a claimed object before the copy has taken its place',
+    plant: (node) =>
+      watchServed(node, ({ map }) =>
+        objectsBy(map, (object) => {
+          wrap(object, 'claim', (claim) => (waiter) => {
+            const name = `${object.generation}/${object.index}`;
+            const file = node.store.disk.objects.get(name);
+            if (file === undefined || node.store.disk.fence === 'guard') return claim(waiter);
+            (map.store as unknown as { descriptors: Map<string, typeof file> }).descriptors.set(name, file.copy());
+            return true;
+          });
+        }),
+      ),
+  },
   keepsNamingGeneration: {
     name: 'keeps-naming-generation',
     mistake: 'after a failover new objects are named as the owner before names its own',

@@ -57,6 +57,23 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     },
   },
   {
+    rule: 'a copy takes the place of what is claimed before anything is answered from it',
+    bug: FENCE_BUGS.claimIsNotKept,
+    fence: 'copy',
+    async tell(story) {
+      await fill(story);
+      await underWay(story, 20);
+      await story.takeover('a', 'b');
+      await story.read('b', LAST);
+      await story.land('a');
+      story.pause('b');
+      story.expire('b');
+      await story.own('c');
+      await story.attach('c');
+      await story.read('c', LAST);
+    },
+  },
+  {
     rule: 'a failover starts a new naming generation',
     bug: FENCE_BUGS.keepsNamingGeneration,
     async tell(story) {
