@@ -106,13 +106,25 @@ export function writeSnapshotMeta(writer: ProtobufWriter, field: number, { index
   const start = writer.begin(field);
   writer.counter(1, counter(index));
   writer.counter(2, counter(term));
-  const configurationStart = writer.begin(3);
-  const { voters, outgoing, learners, learnersNext } = configuration;
+  const known = configurations.get(configuration);
+  if (known !== undefined) writer.fields(known);
+  else {
+    const configurationStart = writer.length;
+    writeConfiguration(writer, configuration);
+    configurations.set(configuration, writer.copyFrom(configurationStart));
+  }
+  writer.end(start);
+}
+
+/** Field 3 of a place in the log. The members seldom change, and each batch on the disk names them. */
+const configurations = new WeakMap<Configuration, Uint8Array>();
+
+function writeConfiguration(writer: ProtobufWriter, { voters, outgoing, learners, learnersNext }: Configuration): void {
+  const start = writer.begin(3);
   for (const id of voters) writer.text(1, id);
   for (const id of outgoing) writer.text(2, id);
   for (const id of learners) writer.text(3, id);
   for (const id of learnersNext) writer.text(4, id);
-  writer.end(configurationStart);
   writer.end(start);
 }
 

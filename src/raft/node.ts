@@ -399,6 +399,8 @@ export class RaftNode {
   private finishWrite(batch: PendingBatch): void {
     if (this.state !== 'running') return;
     for (const message of batch.messages) this.sendMessage(message);
+    // A leader waits for them, and its clients with it.
+    if (batch.messages.length > 0) this.options.transport.flush?.();
     if (batch.last !== null) this.core.persisted(batch.last.index, batch.last.term);
     this.schedulePump();
   }

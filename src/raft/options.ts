@@ -19,8 +19,8 @@ export interface RaftTransport {
    */
   send(to: NodeId, frame: Uint8Array): void;
   /**
-   * The member has sent what it has to, and now gives its disk work, which takes the thread for a while: a transport that gathers frames lets them
-   * go first. The same rules as for `send`.
+   * The member has sent what others wait for, and may now give its disk work, which takes the thread for a while: a transport that gathers frames
+   * lets them go first. The same rules as for `send`.
    */
   flush?(): void;
 }

@@ -43,6 +43,21 @@ describe('a running group', () => {
     expect(flushes[0]).toEqual({ sent: 2, writes: 0 });
   });
 
+  it('lets a follower’s acknowledgement go at once', async () => {
+    cluster = await Cluster.start(THREE);
+    const leader = await cluster.leader();
+    await cluster.pass(1_000);
+    let unflushed = 0;
+    cluster.onSend = (id) => {
+      if (id !== leader) unflushed++;
+    };
+    cluster.onFlush = (id) => {
+      if (id !== leader) unflushed = 0;
+    };
+    await cluster.append(leader, 'k', '1');
+    expect(unflushed).toBe(0);
+  });
+
   it('serves reads that see every write answered before', async () => {
     cluster = await Cluster.start(THREE);
     await cluster.leader();

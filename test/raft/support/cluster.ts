@@ -38,6 +38,7 @@ export class Cluster {
   private frames: { from: string; to: string; frame: Uint8Array }[] = [];
   private disksAtWork = 0;
   onFlush: (id: string) => void = () => {};
+  onSend: (id: string) => void = () => {};
   /** Frames that any member sent. */
   sent = 0;
   /** Batches that any disk was given. */
@@ -69,6 +70,7 @@ export class Cluster {
       transport: {
         send: (to, frame) => {
           this.sent++;
+          this.onSend(id);
           this.frames.push({ from: id, to, frame });
         },
         flush: () => this.onFlush(id),
