@@ -2,7 +2,8 @@
 import { Prng } from '../../../src/base/index.ts';
 import type { Scenario } from '../scenario.ts';
 import { BUGS } from './bugs/index.ts';
-import { World, type WorldOptions } from './world.ts';
+import type { WorldOptions } from './setting.ts';
+import { World } from './world.ts';
 
 /** Worlds differ much from one another: a mistake that never shows in an average world may show at once in an odd one. */
 function drawOptions(seed: number): WorldOptions {

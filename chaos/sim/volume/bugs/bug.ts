@@ -1,5 +1,5 @@
 /** What a planted bug is. Bugs live here only: each wraps methods of an open map, a served volume or a collector of the world. */
-import type { Hooks } from '../world.ts';
+import type { Hooks } from '../setting.ts';
 
 export interface Bug {
   readonly name: string;

@@ -4,7 +4,7 @@ import { type StoreWaiter, storeCall, type WritableBlockObject } from '../../../
 import type { OpenMap } from '../../../../src/mapper/index.ts';
 import type { Block } from '../../../../src/volume/block.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
-import type { Hooks } from '../world.ts';
+import type { Hooks } from '../setting.ts';
 import type { Bug } from './bug.ts';
 
 interface ServedInside {
