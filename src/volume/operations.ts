@@ -86,13 +86,18 @@ export interface HandOverTarget extends Pick<NodeRecord, 'name' | 'livenessEpoch
 /** Gives the volume to a node, whose data process has to be reachable. Nothing is in the store's hands when the entry is proposed. */
 export function handOverVolume(context: VolumeContext, volume: Volume, to: HandOverTarget): Promise<HandOverResult> {
   return volume.exclusively(async () => {
-    const served = await volume.own(OPEN_TIMEOUT_MS);
     const placed = to.onlyUnder === undefined;
+    const expected = (epoch: Epoch | undefined): void => {
+      if (!placed && epoch !== to.onlyUnder) throw new ArchipelagoError('stale-epoch', 'the volume has moved meanwhile');
+    };
+    // What has been given up while this waited for its turn is not taken back, only to be given away.
+    expected(volume.record.owner?.epoch);
+    const served = await volume.own(OPEN_TIMEOUT_MS);
+    expected(served.epoch);
     if (to.name === context.node) {
       volume.followWriter.stay();
       return { epoch: served.epoch, pauseMs: 0 };
     }
-    if (!placed && served.epoch !== to.onlyUnder) throw new ArchipelagoError('stale-epoch', 'the volume has moved meanwhile');
     const map = mapOf(served);
     const { id } = volume.record;
     const next = (served.epoch + 1) as Epoch;

@@ -2,8 +2,10 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BLOCK_BYTES, Cluster } from '../../chaos/sim/ownership/cluster.ts';
 import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
+import { nextTurn } from '../../chaos/sim/turns.ts';
+import type { Epoch } from '../../src/base/index.ts';
 import type { Device } from '../../src/volume/device.ts';
-import { MIN_STAY_MS } from '../../src/volume/first-writes.ts';
+import { MIN_STAY_MS, WritingClients } from '../../src/volume/first-writes.ts';
 
 let cluster: Cluster;
 
@@ -115,6 +117,28 @@ test('a migration that comes first wins over a first write', async () => {
   await cluster.until(written);
   await pass();
   expect(owner()).toBe('c');
+});
+
+test('a handover that has to wait its turn does not take back what was given up meanwhile', async () => {
+  const b = await attach('b');
+  await store(b, 1);
+  const { volumes } = cluster.node('a');
+  const held: (() => void)[] = [];
+  cluster.node('a').heldProposals = held;
+  const snapshot = volumes.snapshot(volumeId(), 's', 'v');
+  await cluster.turns(50);
+  const released = volumes.release(volumeId());
+  await pass(2 * MIN_STAY_MS);
+  cluster.node('b').behind = [];
+  cluster.node('a').heldProposals = null;
+  for (const commit of held) commit();
+  await cluster.until(Promise.all([snapshot, released]));
+  await pass();
+  expect(cluster.record('v').owner).toBe(null);
+  for (const see of cluster.node('b').behind?.splice(0) ?? []) see();
+  cluster.node('b').behind = null;
+  await store(b, 2);
+  expect(owner()).toBe('b');
 });
 
 test('clients that come to write at two nodes in turn move it once a second at most', async () => {
@@ -230,4 +254,27 @@ test('the node that has a volume open goes over to sharing it without a pause, a
   stop = true;
   await cluster.until(writing);
   expect(cluster.record('v')).toMatchObject({ epoch, hold: { mode: 'exclusive' } });
+});
+
+test('an owner that could not be asked is asked again, until the clients that write have gone', async () => {
+  const asked: number[] = [];
+  const deaf = {
+    askForOwnership(attachedEpoch: Epoch): Promise<boolean> {
+      asked.push(attachedEpoch);
+      return Promise.resolve(asked.length === 3);
+    },
+  };
+  const clients = new WritingClients();
+  const tell = async () => {
+    clients.tell(deaf);
+    await nextTurn();
+  };
+  clients.began(7 as Epoch, true);
+  await tell();
+  clients.ended();
+  await tell();
+  expect(asked).toEqual([7]);
+  clients.began(8 as Epoch, true);
+  for (let time = 0; time < 3; time++) await tell();
+  expect(asked).toEqual([7, 8, 8]);
 });
