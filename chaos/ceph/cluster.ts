@@ -31,6 +31,11 @@ const DEFAULT_OSD_BYTES = 10 * 2 ** 30;
 const READY_MS = 60_000;
 /** Written last, when the cluster and its pools have been made. */
 const COMPLETE = 'complete';
+/**
+ * A placement group stops answering when its OSD has stood still for four fifths of this, since its lease for reads has run out; the only OSD of
+ * a pool has no other that would renew it, and stays like that (Ceph 16). Tests stop OSDs for less.
+ */
+const GRACE_SECONDS = 100;
 /** Per pool; a power of two. */
 const PLACEMENT_GROUPS = '16';
 
@@ -53,7 +58,7 @@ export async function startCeph(options: CephOptions): Promise<CephCluster> {
   return describeCeph(directory);
 }
 
-async function createPool(confFile: string, pool: string): Promise<void> {
+export async function createPool(confFile: string, pool: string): Promise<void> {
   await ceph(confFile, 'osd', 'pool', 'create', pool, PLACEMENT_GROUPS, PLACEMENT_GROUPS, 'replicated');
   await ceph(confFile, 'osd', 'pool', 'application', 'enable', pool, 'archipelago');
 }
@@ -82,7 +87,7 @@ export async function stopCeph(directory: string, remove: boolean): Promise<void
   if (remove) rmSync(root, { recursive: true, force: true });
 }
 
-function ceph(confFile: string, ...args: string[]): Promise<string> {
+export function ceph(confFile: string, ...args: string[]): Promise<string> {
   return run('ceph', ['--conf', confFile, '--connect-timeout', '30', ...args]);
 }
 
@@ -140,6 +145,7 @@ osd crush chooseleaf type = 0
 osd pool default size = ${osds}
 osd pool default min size = 1
 osd pool default pg autoscale mode = off
+osd heartbeat grace = ${GRACE_SECONDS}
 mon allow pool size one = true
 mon allow pool delete = true
 mon warn on pool no redundancy = false

@@ -180,6 +180,26 @@ function takeoverContract(open: () => Promise<StoreUnderTest>): void {
     expectBytes(segments[1]?.bytes as Uint8Array, joined(pattern(2, 10), pattern(3, 10)));
   });
 
+  it('finds what a stale owner has under way in its log, or nobody ever does', async () => {
+    let known: Takeover = await takeOver(at.store, 1);
+    let length = 0;
+    for (let round = 1; round <= 6; round++) {
+      const old = known.store;
+      const attempts = [
+        append(old, 1, length, pattern(round, 10)),
+        append(old, 1 + round, 0, pattern(round, 70_000)),
+        old.writeHeader(pattern(round, 100)),
+      ].map((attempt) => attempt.catch((error: unknown) => expect(error).toMatchObject({ code: 'stale-epoch' })));
+      const now = await (round % 2 === 1 ? at.other : at.store).takeOver(volumeId(1), epochOf(3 * round), false);
+      await Promise.all(attempts);
+      // A second failover, with nothing done in between.
+      known = await takeOver(at.store, 3 * round + 1, false);
+      expect(known.header).toEqual(now.header);
+      expect(known.segments.filter(({ bytes }) => bytes.byteLength > 0)).toEqual(now.segments.filter(({ bytes }) => bytes.byteLength > 0));
+      length = known.segments.find(({ number }) => number === 1)?.bytes.byteLength ?? 0;
+    }
+  });
+
   it('lets the objects be used by the next owner, and by the first when it comes back', async () => {
     const first = await owner(at.store, 1, 1);
     await done((waiter) => first.object(generation, 1).create(0, pattern(1, 4096), waiter));

@@ -44,7 +44,7 @@ export const BLOCKS_POOL = 1;
 export interface NativeBinding {
   /** `completed` is called on the main thread after pairs of slot and result were put into `results`. */
   open(results: Int32Array, completed: (count: number) => void): NativeCluster;
-  /** The slot's text names the step that failed. */
+  /** The slot's text names the step that failed: `configuration`, `connection` or a pool. */
   connect(cluster: NativeCluster, slot: number, user: string, conf: string, mapsPool: string, blocksPool: string, namespace: string): void;
   mutate(
     cluster: NativeCluster,

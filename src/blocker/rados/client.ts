@@ -7,7 +7,7 @@
  */
 import { assert, type Clock, type Log, type Timer } from '../../base/index.ts';
 import { loadBinding, type NativeBinding, type NativeCluster } from './binding.ts';
-import { radosError } from './errors.ts';
+import { connectError, SHUT_OUT } from './errors.ts';
 
 /** Operations in librados' hands at a time, and the bytes that they read or write, of which it has copies. */
 const SLOTS = 1024;
@@ -48,11 +48,15 @@ export class Operation {
 export interface RadosConnection {
   /** As in `client.USER`, without the `client.`. */
   readonly user: string;
-  /** Null: as librados finds it. */
-  readonly confFile: string | null;
+  readonly confFile: string;
   readonly mapsPool: string;
   readonly blocksPool: string;
   readonly namespace: string;
+  /**
+   * Called when the cluster has shut this client out, before anyone hears of it: it can do nothing any more, and what it had under way may
+   * have been done or not. To be answered by ending the process.
+   */
+  readonly shutOut: () => void;
 }
 
 export class RadosClient {
@@ -73,8 +77,10 @@ export class RadosClient {
   private readonly log: Log;
   private timer: Timer | null = null;
   private slowReported = false;
+  private readonly shutOut: () => void;
 
-  private constructor(clock: Clock, log: Log) {
+  private constructor(clock: Clock, log: Log, shutOut: () => void) {
+    this.shutOut = shutOut;
     this.clock = clock;
     this.log = log;
     this.binding = loadBinding();
@@ -82,14 +88,14 @@ export class RadosClient {
   }
 
   static async connect(connection: RadosConnection, clock: Clock, log: Log): Promise<RadosClient> {
-    const client = new RadosClient(clock, log);
+    const client = new RadosClient(clock, log, connection.shutOut);
     const { user, confFile, mapsPool, blocksPool, namespace } = connection;
     const { result, text } = await client.call((cluster, slot, binding) =>
-      binding.connect(cluster, slot, user, confFile ?? '', mapsPool, blocksPool, namespace),
+      binding.connect(cluster, slot, user, confFile, mapsPool, blocksPool, namespace),
     );
     if (result < 0) {
       await client.close();
-      throw radosError(result, `connecting to Ceph as client.${user} with ${confFile ?? 'the default ceph.conf'}: ${text}`);
+      throw connectError(result, text, user, confFile);
     }
     client.watch();
     return client;
@@ -142,6 +148,7 @@ export class RadosClient {
     for (let at = 0; at < count; at++) {
       const slot = results[2 * at] as number;
       const result = results[2 * at + 1] as number;
+      if (result === SHUT_OUT) this.shutOut();
       const operation = slots[slot];
       assert(operation != null, 'what completes was submitted');
       slots[slot] = null;
@@ -197,8 +204,8 @@ export class RadosClient {
     this.timer = this.clock.setTimer(SLOW_CHECK_MS, () => {
       const nowMs = this.clock.nowMs();
       const slow = this.slots.reduce((count, operation) => count + (operation !== null && nowMs - operation.begunMs > SLOW_MS ? 1 : 0), 0);
-      if (slow > 0) this.log.warn({ slow, waiting: this.waiting }, 'Ceph has not answered for some time; I/O waits');
-      else if (this.slowReported) this.log.info({}, 'Ceph answers again');
+      if (slow > 0 && !this.slowReported) this.log.warn({ slow, waiting: this.waiting }, 'Ceph has not answered for some time; I/O waits');
+      if (slow === 0 && this.slowReported) this.log.info({}, 'Ceph answers again');
       this.slowReported = slow > 0;
       this.watch();
     });

@@ -9,6 +9,8 @@ export const MISSING = -errno.ENOENT;
 export const EXISTS = -errno.EEXIST;
 /** There is no such attribute. */
 export const NO_DATA = -errno.ENODATA;
+/** The client is on the blocklist of the cluster. Linux's ESHUTDOWN, which Node does not name. */
+export const SHUT_OUT = -108;
 /** A guard did not hold. */
 export const STALE = -errno.ECANCELED;
 
@@ -17,6 +19,7 @@ const CODES = new Map<number, { code: ErrorCode; what: string; hint?: string }>(
   [errno.EEXIST, { code: 'exists', what: 'exists already' }],
   [errno.ECANCELED, { code: 'stale-epoch', what: 'belongs to an owner of a higher epoch' }],
   [errno.ENXIO, { code: 'io-error', what: 'lies in a pool that is gone', hint: 'no copy of the data is left in Ceph; see docs/rados.md' }],
+  [-SHUT_OUT, { code: 'io-error', what: 'failed, because this client is on the blocklist', hint: 'see `ceph osd blocklist ls`' }],
   [errno.ENOSPC, { code: 'no-space', what: 'found no room', hint: 'add OSDs or free space in the Ceph cluster' }],
   [errno.EDQUOT, { code: 'no-space', what: 'reached the quota of its pool', hint: 'raise the quota of the pool, or free space in it' }],
   [errno.ETIMEDOUT, { code: 'unavailable', what: 'had no answer', hint: 'see whether the monitors and OSDs run: ceph -s' }],
@@ -33,6 +36,16 @@ export function radosError(result: number, what: string): ArchipelagoError {
   }
   const { code, hint } = known;
   return new ArchipelagoError(code, `${what} ${known.what}`, hint === undefined ? {} : { hint });
+}
+
+/** `step` is what the binding says. */
+export function connectError(result: number, step: string, user: string, confFile: string): ArchipelagoError {
+  if (step === 'configuration') return radosError(result, `Ceph's configuration file ${confFile}`);
+  if (step !== 'connection') return radosError(result, `Ceph's ${step}, which client.${user} is to use with ${confFile},`);
+  if (result !== MISSING) return radosError(result, `connecting to Ceph as client.${user} with ${confFile}`);
+  return new ArchipelagoError('not-found', `there is no keyring for client.${user} where ${confFile} or Ceph's defaults say`, {
+    hint: 'copy the keyring to this host; docs/rados.md says how to make one',
+  });
 }
 
 export function staleEpoch(volume: VolumeId, epoch: Epoch): ArchipelagoError {

@@ -408,13 +408,14 @@ export class NodeAdminService implements AdminService {
     return this.options.links.call<Value>(node, method, parameters, timeoutMs);
   }
 
-  private async tryNode<Value>(node: string, method: string, parameters: object = {}): Promise<Value | null> {
-    try {
-      return await this.atNode<Value>(node, method, parameters, GATHER_TIMEOUT_MS);
-    } catch {
-      // A node that does not answer is shown as such.
-      return null;
-    }
+  private tryNode<Value>(node: string, method: string, parameters: object = {}): Promise<Value | null> {
+    return new Promise((resolve) => {
+      // A node that does not answer is shown as such, and so is this one while its store keeps it waiting.
+      const timer = this.options.clock.setTimer(GATHER_TIMEOUT_MS, () => resolve(null));
+      this.atNode<Value>(node, method, parameters, GATHER_TIMEOUT_MS)
+        .then(resolve, () => resolve(null))
+        .finally(() => timer.cancel());
+    });
   }
 
   /** What the nodes that answer know of these, and for those that nobody has open, what the store says. */

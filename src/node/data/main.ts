@@ -125,18 +125,12 @@ async function openStore(config: NodeConfig, exists: boolean, log: Log): Promise
   if (store.kind === 'memory') return openMemoryStore();
   const { cephConf, client, mapsPool, blocksPool, cacheBytes, namespace = clusterId } = store;
   const user = client.replace(/^client\./, '');
-  return openRadosStore({
-    confFile: cephConf,
-    user,
-    mapsPool,
-    blocksPool,
-    namespace,
-    cacheBytes,
-    clusterId,
-    mustExist: exists,
-    clock: systemClock,
-    log,
-  });
+  const shutOut = () => {
+    log.error({}, 'stopping: Ceph has put this client on its blocklist (`ceph osd blocklist ls`); another data process is another client');
+    process.exit(1);
+  };
+  const place = { confFile: cephConf, user, mapsPool, blocksPool, namespace, clusterId };
+  return openRadosStore({ ...place, cacheBytes, mustExist: exists, shutOut, clock: systemClock, log });
 }
 
 async function activate({ livenessEpoch, ...table }: Activate): Promise<void> {

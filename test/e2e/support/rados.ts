@@ -6,7 +6,7 @@ import { type BlockStore, openRadosStore, type RadosStoreOptions } from '../../.
 import { systemClock } from '../../../src/node/clock.ts';
 
 /** Where a store is; plain data, so that it can be told to another process. */
-export type Place = Omit<RadosStoreOptions, 'clock' | 'log'>;
+export type Place = Omit<RadosStoreOptions, 'clock' | 'log' | 'shutOut'>;
 
 /** A namespace that nobody has used. */
 export function newPlace({ confFile, mapsPool, blocksPool }: CephCluster): Place {
@@ -14,6 +14,6 @@ export function newPlace({ confFile, mapsPool, blocksPool }: CephCluster): Place
   return { user: 'admin', confFile, mapsPool, blocksPool, namespace: id, clusterId: id, mustExist: false, cacheBytes: 1 << 20 };
 }
 
-export function openAt(place: Place): Promise<BlockStore> {
-  return openRadosStore({ ...place, clock: systemClock, log: silentLog });
+export function openAt(place: Place, shutOut: () => void = () => undefined): Promise<BlockStore> {
+  return openRadosStore({ ...place, shutOut, clock: systemClock, log: silentLog });
 }

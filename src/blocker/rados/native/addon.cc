@@ -493,19 +493,19 @@ constexpr const char* SETTINGS[][2] = {
 
 int connect_now(Cluster* cluster, const std::string& user, const std::string& conf, const std::string names[2], const std::string& space,
                 std::string* step) {
-  *step = "reading the configuration";
+  *step = "configuration";
   int result = rados_create(&cluster->rados, user.c_str());
   if (result < 0) return result;
-  result = rados_conf_read_file(cluster->rados, conf.empty() ? nullptr : conf.c_str());
+  result = rados_conf_read_file(cluster->rados, conf.c_str());
   for (const auto& setting : SETTINGS) {
     if (result == 0) result = rados_conf_set(cluster->rados, setting[0], setting[1]);
   }
   if (result == 0) {
-    *step = "connecting";
+    *step = "connection";
     result = rados_connect(cluster->rados);
   }
   for (int at = 0; at < 2 && result == 0; at++) {
-    *step = "opening pool " + names[at];
+    *step = "pool '" + names[at] + "'";
     rados_ioctx_t pool = nullptr;
     result = rados_ioctx_create(cluster->rados, names[at].c_str(), &pool);
     if (result < 0) break;
