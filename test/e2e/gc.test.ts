@@ -42,7 +42,7 @@ suite('collection', () => {
     await qemuIo(cluster().uri('kept', 'n1'), 'write -P 7 0 32M', 'flush');
     await cluster().json('volume', 'snapshot', 'kept', 'kept@1');
     await run();
-    const before = stored(cluster());
+    const [before, freedBefore] = [stored(cluster()), await status()];
 
     await cluster().createVolume('gone', '64M', 'n2');
     await qemuIo(cluster().uri('gone', 'n2'), 'write -P 1 0 64M', 'flush');
@@ -53,15 +53,15 @@ suite('collection', () => {
     await qemuIo(cluster().uri('sibling', 'n2'), 'write -P 3 1M 1M', 'flush');
     // Bases live as long as a clone needs them.
     for (const name of ['gone', 'gone@1']) await cluster().json('volume', 'rm', name);
-    const first = await run();
+    await run();
     await qemuIo(cluster().uri('clone', 'n1'), 'read -P 1 0 4M', 'read -P 2 4M 9M', 'read -P 0 20M 4M', 'read -P 1 24M 40M');
     for (const name of ['clone', 'sibling']) await cluster().json('volume', 'rm', name);
-    const second = await run();
+    await run();
     expect(stored(cluster())).toEqual(before);
-    expect(first.freedBytes + second.freedBytes).toBeGreaterThanOrEqual(64 * 1024 ** 2);
-    expect(second.freedObjects).toBeGreaterThan(10);
-    const total = await status();
-    expect(total.freedBytes).toBeGreaterThanOrEqual(first.freedBytes + second.freedBytes);
+    // A cycle that follows a removal by itself may have been quicker than those that were asked for.
+    const freed = await status();
+    expect(freed.freedBytes - freedBefore.freedBytes).toBeGreaterThanOrEqual(64 * 1024 ** 2);
+    expect(freed.freedObjects - freedBefore.freedObjects).toBeGreaterThan(10);
     for (const name of ['kept', 'kept@1']) await qemuIo(cluster().uri(name, 'n3'), 'read -P 7 0 32M');
     for (const name of ['kept', 'kept@1']) expect(await cluster().json('volume', 'check', name)).toMatchObject({ ok: true });
   });
