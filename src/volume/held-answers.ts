@@ -1,18 +1,18 @@
 /** What the store has done while there was no lease: answered when there is one again, or failed when that takes too long. */
 import { ArchipelagoError } from '../base/index.ts';
 import type { VolumeIo } from './device.ts';
-import type { Lease } from './lease.ts';
+import type { ServingLease } from './lease.ts';
 
 type Answer = (io: VolumeIo, error: ArchipelagoError | null) => void;
 
 export class HeldAnswers {
-  private readonly lease: Lease;
+  private readonly lease: ServingLease;
   /** Looks at the lease again. */
   private readonly again: Answer;
   private readonly end: Answer;
   private held: { io: VolumeIo; error: ArchipelagoError | null }[] = [];
 
-  constructor(lease: Lease, again: Answer, end: Answer) {
+  constructor(lease: ServingLease, again: Answer, end: Answer) {
     this.lease = lease;
     this.again = again;
     this.end = end;

@@ -21,6 +21,10 @@ export class Lease {
     this.tellWaiting(true);
   }
 
+  get deadline(): number {
+    return this.deadlineMs;
+  }
+
   /** Asked after the store has answered and before a client hears of it. */
   get valid(): boolean {
     return this.deadlineMs === Number.POSITIVE_INFINITY || this.clock.nowMs() < this.deadlineMs;
@@ -39,6 +43,44 @@ export class Lease {
     const { waiting } = this;
     this.waiting = [];
     for (const callback of waiting) callback(extended);
+  }
+}
+
+/** What whoever answers for a volume asks of a lease. */
+export interface ServingLease {
+  readonly valid: boolean;
+  whenExtended(callback: (extended: boolean) => void): void;
+  /** The ownership is to be given up. */
+  revoke?(): void;
+}
+
+/**
+ * The node's lease as it counts for one ownership. Once the ownership is revoked, only what was granted before counts: the leader gives the volume
+ * to others when that is over, though this node goes on renewing its lease, and may hear of it late.
+ */
+export class OwnershipLease implements ServingLease {
+  private readonly lease: Lease;
+  private readonly clock: Clock;
+  private lastMs = Number.POSITIVE_INFINITY;
+
+  /** One that begins revoked does not know which of the node's leases was granted before, so none counts. */
+  constructor(lease: Lease, clock: Clock, isRevoked: boolean) {
+    this.lease = lease;
+    this.clock = clock;
+    if (isRevoked) this.lastMs = Number.NEGATIVE_INFINITY;
+  }
+
+  /** To be called in the step in which this process hears of it. */
+  revoke(): void {
+    this.lastMs = Math.min(this.lastMs, this.lease.deadline);
+  }
+
+  get valid(): boolean {
+    return this.lease.valid && (this.lastMs === Number.POSITIVE_INFINITY || this.clock.nowMs() < this.lastMs);
+  }
+
+  whenExtended(callback: (extended: boolean) => void): void {
+    this.lease.whenExtended(callback);
   }
 }
 

@@ -14,7 +14,7 @@ import { type Extent, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type VolumeIo } from
 import { changeEntry } from './entry-change.ts';
 import { HeldAnswers } from './held-answers.ts';
 import { isComplete, isPresent, readComposed, withoutWritten, withZeroed } from './layers.ts';
-import type { Lease } from './lease.ts';
+import type { ServingLease } from './lease.ts';
 import { type MergePace, Merger } from './merge.ts';
 import { type AnsweredChanges, AnsweredWindows } from './sequences.ts';
 import { Split, type SplitOwner } from './split.ts';
@@ -27,7 +27,7 @@ export interface ServedVolumeOptions {
   readonly blockStore: BlockStore;
   readonly pages: PagedTree;
   /** Null for a snapshot: nothing changes, and no lease is needed. */
-  readonly owned: { readonly map: OpenMap; readonly epoch: Epoch; readonly lease: Lease } | null;
+  readonly owned: { readonly map: OpenMap; readonly epoch: Epoch; readonly lease: ServingLease } | null;
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
   /** Of the process; null: layered blocks stay as they are. */

@@ -11,6 +11,7 @@ import { changes, type Extent, type VolumeIo } from './device.ts';
 import { FollowWriter, type MovableVolume, type Writer, WritingClients } from './first-writes.ts';
 import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
+import { OwnershipLease } from './lease.ts';
 import { handOverVolume } from './operations.ts';
 import { RemoteVolume } from './remote-volume.ts';
 import { SentSequences } from './sequences.ts';
@@ -113,6 +114,7 @@ export class Volume {
   update(record: VolumeRecord): void {
     this.record = record;
     this.restricted = isRestricted(record);
+    if (record.revoked) this.servedVolume?.owned?.lease.revoke?.();
     // A session that is still being opened with an owner of before need not be waited for: that one may be dead.
     if (this.remote !== null && this.remote !== this.admitting && this.remote.epoch !== record.owner?.epoch) this.remote.end();
     if (this.remote?.epoch === record.epoch && record.owner === null && !record.clean) this.remote.abandon();
@@ -282,7 +284,7 @@ export class Volume {
       throw error;
     });
     const { sizeBytes, blockSizeBytes } = this.record;
-    const owned = { map, epoch, lease: context.lease() };
+    const owned = { map, epoch, lease: new OwnershipLease(context.lease(), context.clock, this.record.revoked) };
     const answered = handedOver?.answered ?? [];
     const served = new ServedVolume({
       blockStore: context.blockStore,

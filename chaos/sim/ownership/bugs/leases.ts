@@ -59,6 +59,14 @@ export const LEASE_BUGS = {
       });
     },
   },
+  revokedGoesOn: {
+    name: 'revoked-goes-on',
+    mistake: 'an owner that is to give a volume up goes on answering for it under leases that are granted later',
+    plant: (node) =>
+      watchServed(node, ({ owned }) => {
+        if (owned) owned.lease.revoke = () => undefined;
+      }),
+  },
   forgetsHandOver: {
     name: 'forgets-handover-state',
     mistake: 'whoever tries to acquire a volume forgets what it was told for a later handover',

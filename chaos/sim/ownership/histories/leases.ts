@@ -123,6 +123,33 @@ export const LEASE_HISTORIES: readonly History[] = [
     },
   },
   {
+    rule: 'no lease counts for a revoked volume that was granted afterwards',
+    bug: LEASE_BUGS.revokedGoesOn,
+    fence: 'copy',
+    async tell(story) {
+      await story.write('a', 1);
+      const { cluster, volume } = story;
+      const a = story.node('a');
+      const { id, epoch } = volume;
+      cluster.apply({ type: 'lock', id, node: 'a', livenessEpoch: a.livenessEpoch });
+      Object.assign(a.lease, { deadlineMs: a.clock.nowMs() + 500 });
+      // A gives the volume up, for which its store takes very long.
+      story.hold('a', 1);
+      cluster.apply({ type: 'revoke', id, holder: 'a' });
+      await story.rest();
+      await story.pass(1000);
+      // Its heartbeats are answered all the while, and it hears late that the leader has waited long enough.
+      a.lease.extend(Number.POSITIVE_INFINITY);
+      a.behind = [];
+      cluster.apply({ type: 'grant', id, epoch, term: 1 });
+      await story.own('b');
+      await story.write('b', 2);
+      void story.look('a');
+      await story.rest();
+      story.resume('a');
+    },
+  },
+  {
     rule: 'what is told for a handover counts for that one only',
     bug: LEASE_BUGS.reusesHandOver,
     async tell(story) {

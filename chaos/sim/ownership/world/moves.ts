@@ -219,6 +219,7 @@ const snapshot: Move = (nemesis) => {
   // Soon, while something may still be under way to it.
   for (const laterMs of [100, 800]) {
     nemesis.later(laterMs * nemesis.random.unit() * 2, () => {
+      // The process may die before it answers, or not know of the snapshot yet.
       snapshots.look(nemesis.pick()).catch(() => undefined);
     });
   }

@@ -80,6 +80,7 @@ export class SimNode {
 
   /** Until it is in use; if it dies before, its death brings the next one. */
   private bringData(control: ControlProcess): void {
+    // It died before it was in use, and its death brings the next one.
     control.startData().catch(() => undefined);
   }
 
