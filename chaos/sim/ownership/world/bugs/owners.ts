@@ -17,6 +17,8 @@ export const OWNER_WORLD_BUGS: readonly WorldBug[] = [
     data: (patient) =>
       watchServed(patient, (served) => {
         Object.assign(served, { claims: null });
+        // Or a snapshot would wait for ever for claims that nobody makes.
+        Object.defineProperty(served.map, 'hasUnclean', { get: () => false });
       }),
   },
   {
