@@ -1,16 +1,32 @@
 /**
- * Runs seeded worlds of the production code. The last line of its output is JSON. Exit 0: clean; 1: a checker found a violation; 2: a world
- * did not converge after healing; 3: our code crashed. On failure it prints the command that replays it.
+ * Runs seeded worlds of the production code. `HELP` says how. The last line of the output is JSON.
  *
- * With `--scenario all` the scenarios take turns: which one a seed runs depends on the seed. A seed begins a series: with `--seeds N` it is
- * followed by those after it. With `--bug` the series, of the bug's own scenario, goes on until the bug is found, for at most a minute, on two
- * threads unless `--threads` says otherwise; all else runs on one.
+ * With `--scenario all` the scenarios take turns: which one a seed runs depends on the seed. On failure it prints the command that replays it.
  */
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
+import { type BugRow, lineOf, measureBug, TABLE_HEAD } from './bug-table.ts';
 import { NO_TOTALS, type Outcome, type Report, runWorld, type Scenario } from './scenario.ts';
 import { SCENARIOS, scenarioOf } from './scenarios.ts';
 import { runSeries } from './worlds.ts';
+
+const HELP = `npm run sim -- [options]
+
+Runs seeded worlds of the production code with faults, and the checkers that judge them.
+
+  --scenario NAME  ${SCENARIOS.map(({ name }) => name).join(', ')}, or all, which take turns (the default)
+  --seeds N        so many worlds, from --seed on (1000 unless --seed, --minutes or --bug is given)
+  --seed S         the first seed (1); alone it runs that one world
+  --minutes M      worlds until then
+  --threads T      worlds side by side (1; with --bug 2)
+  --list-bugs      the names of the planted bugs
+  --bug NAME       plants one: worlds of its scenario until it is found, for a minute at most
+  --bases N        looks for each bug of the scenario, or the one of --bug, from N base seeds, on one thread, for at most 120 CPU seconds
+                   each (a minute on two cores), and prints a table of what it took. Exit 1 if one is found from less than nine in ten.
+  --help
+
+Exit 0: clean; 1: a checker found a violation; 2: a world did not converge after healing; 3: our code crashed; 64: wrong options.
+`;
 
 const { values } = parseArgs({
   options: {
@@ -20,14 +36,24 @@ const { values } = parseArgs({
     scenario: { type: 'string', default: 'all' },
     bug: { type: 'string' },
     threads: { type: 'string' },
+    bases: { type: 'string' },
     'list-bugs': { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
   },
 });
 
 const totals = { seeds: 0, ...NO_TOTALS, violations: 0, stuck: 0 };
 const counts: Record<string, number> = {};
 
-process.exitCode = values['list-bugs'] ? listBugs() : await runWorlds();
+process.exitCode = await main();
+
+function main(): number | Promise<number> {
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  return values['list-bugs'] ? listBugs() : run();
+}
 
 function listBugs(): number {
   for (const { bugs } of SCENARIOS) for (const { name } of bugs) console.log(name);
@@ -39,7 +65,7 @@ function chosenScenarios(bug: string | null): readonly Scenario[] {
   return SCENARIOS.filter(({ name }) => values.scenario === name || values.scenario === 'all');
 }
 
-async function runWorlds(): Promise<number> {
+async function run(): Promise<number> {
   const bug = values.bug ?? null;
   const scenarios = chosenScenarios(bug);
   if (scenarios.length === 0) {
@@ -47,6 +73,25 @@ async function runWorlds(): Promise<number> {
     else console.error(`no bug ${bug}; --list-bugs names them`);
     return 64;
   }
+  return values.bases === undefined ? await runWorlds(scenarios, bug) : await measureBugs(scenarios, bug, Number(values.bases));
+}
+
+async function measureBugs(scenarios: readonly Scenario[], only: string | null, bases: number): Promise<number> {
+  const rows: BugRow[] = [];
+  console.log(TABLE_HEAD);
+  for (const scenario of scenarios) {
+    for (const { name } of scenario.bugs) {
+      if (only !== null && name !== only) continue;
+      const row = await measureBug(scenario, name, Number(values.seed ?? 1), bases);
+      rows.push(row);
+      console.log(lineOf(row));
+    }
+  }
+  console.log(JSON.stringify({ bugs: rows.length, missed: rows.filter(({ passes }) => !passes).map(({ bug }) => bug) }));
+  return rows.every(({ passes }) => passes) ? 0 : 1;
+}
+
+async function runWorlds(scenarios: readonly Scenario[], bug: string | null): Promise<number> {
   const minutes = values.minutes ?? (bug === null ? undefined : '1');
   const endMs = minutes === undefined ? Number.POSITIVE_INFINITY : performance.now() + Number(minutes) * 60_000;
   const startedCpu = process.cpuUsage();

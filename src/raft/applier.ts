@@ -22,6 +22,10 @@ interface Session {
   readonly stored: Set<number>;
 }
 
+/** Where a session is encoded, before it is copied. */
+const sessionBytes = new Uint8Array(16);
+const sessionView = viewOf(sessionBytes);
+
 export type Outcome =
   | { readonly kind: 'applied'; readonly result: Uint8Array }
   /** The client has a newer session: not applied. */
@@ -128,10 +132,9 @@ export class Applier {
 
   private addSession(clientId: string, session: Session): void {
     const { number, acknowledged, results, stored } = session;
-    const value = new Uint8Array(16);
-    writeCounter(viewOf(value), 0, number);
-    writeCounter(viewOf(value), 8, acknowledged);
-    this.changes.set(`c/${clientId}`, value);
+    writeCounter(sessionView, 0, number);
+    writeCounter(sessionView, 8, acknowledged);
+    this.changes.set(`c/${clientId}`, sessionBytes.slice());
     for (const sequence of stored) this.changes.set(resultKey(clientId, sequence), null);
     for (const [sequence, result] of results) this.changes.set(resultKey(clientId, sequence), result);
     stored.clear();

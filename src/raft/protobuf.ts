@@ -12,6 +12,7 @@ const FIXED32 = 5;
 const FIELD_BYTES = 12;
 /** Names that are kept as strings, so that they are not decoded again in each frame. */
 const MAX_NAMES = 32;
+const SHORT_BYTES = 32;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
@@ -268,8 +269,11 @@ function isSame(known: Uint8Array, bytes: Uint8Array, start: number, end: number
 }
 
 function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array<ArrayBuffer> {
-  const copy = new Uint8Array(end - start);
-  copy.set(bytes.subarray(start, end));
+  const length = end - start;
+  const copy = new Uint8Array(length);
+  // For a few bytes another view would cost more than the copy.
+  if (length > SHORT_BYTES) copy.set(bytes.subarray(start, end));
+  else for (let at = 0; at < length; at++) copy[at] = bytes[start + at] as number;
   return copy;
 }
 

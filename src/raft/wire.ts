@@ -129,7 +129,8 @@ export function decodeFrame(bytes: Uint8Array): Frame {
   }
   checkVersion(version);
   if (body === null) throw new ArchipelagoError('invalid-argument', 'an empty Raft frame');
-  return { from, to, ...body };
+  if ('raft' in body) return { from, to, raft: body.raft };
+  return 'chunk' in body ? { from, to, chunk: body.chunk } : { from, to, chunkReply: body.chunkReply };
 }
 
 function checkVersion(version: number): number {
@@ -213,7 +214,7 @@ function writeChunk(chunk: Chunk): void {
 }
 
 /** Fields of a message, by their numbers; those that hold a number. */
-const numbers = new Array<number>(20).fill(0);
+const numbers = new Float64Array(20);
 
 function readMessage(reader: ProtobufReader, from: string, to: string): Message {
   numbers.fill(0);

@@ -1,7 +1,7 @@
 /** The simulator itself: that it replays, that its checkers see what they are for, and a short run of it. */
 import { describe, expect, it } from 'vitest';
 import { Violation } from '../../chaos/checkers/checker.ts';
-import { isLinearizable, type Operation } from '../../chaos/checkers/linearizability.ts';
+import { decideBySearch, isLinearizable, type Operation } from '../../chaos/checkers/linearizability.ts';
 import { Network } from '../../chaos/sim/network.ts';
 import { BUGS } from '../../chaos/sim/raft/bugs/index.ts';
 import { World } from '../../chaos/sim/raft/world.ts';
@@ -107,6 +107,43 @@ describe('linearizability', () => {
       expect(first.return).toBeLessThan(last.call);
       expect(isLinearizable([...history, read(first.value, 1_000, 1_001)])).toBe(false);
     }
+  });
+});
+
+describe('linearizability by zones', () => {
+  it('comes to the same as the search, in small histories of all sorts', () => {
+    const random = new Prng(12);
+    const verdicts = { yes: 0, no: 0 };
+    for (let round = 0; round < 4_000; round++) {
+      const writes = 1 + random.below(4);
+      const moment = () => random.below(14);
+      const history: Operation[] = [];
+      for (let id = 1; id <= writes + random.below(6); id++) {
+        const [call, end] = [moment(), moment()].sort((a, b) => a - b) as [number, number];
+        const kind = id <= writes ? 'write' : 'read';
+        const value = kind === 'write' ? `${id}` : random.chance(0.2) ? undefined : `${1 + random.below(writes)}`;
+        const open = kind === 'write' && random.chance(0.2);
+        history.push({ id, kind, key: 'x', value, call, return: open ? Number.POSITIVE_INFINITY : end });
+      }
+      const verdict = isLinearizable(history);
+      expect(verdict, JSON.stringify(history)).toBe(decideBySearch(history));
+      verdicts[verdict ? 'yes' : 'no']++;
+    }
+    expect(Math.min(verdicts.yes, verdicts.no)).toBeGreaterThan(800);
+  });
+
+  it('leaves histories that write a value twice to the search', () => {
+    const operation = (id: number, kind: 'read' | 'write', value: string, call: number): Operation => ({
+      id,
+      kind,
+      key: 'x',
+      value,
+      call,
+      return: call + 1,
+    });
+    const history = [operation(1, 'write', 'a', 1), operation(2, 'read', 'a', 3), operation(3, 'write', 'b', 5), operation(4, 'write', 'a', 7)];
+    expect(isLinearizable([...history, operation(5, 'read', 'a', 9)])).toBe(true);
+    expect(isLinearizable([...history, operation(5, 'read', 'b', 9)])).toBe(false);
   });
 });
 

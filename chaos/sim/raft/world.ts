@@ -41,6 +41,8 @@ export interface WorldReport {
   readonly convergedMs: number;
 }
 
+type Hook = Exclude<keyof Checker, 'name'>;
+
 /** A running member. */
 export interface Member {
   readonly node: RaftNode;
@@ -98,8 +100,8 @@ export class World implements Surroundings {
   private readonly random: Prng;
   private readonly bug: Bug | null;
   private readonly places = new Map<string, Place>();
-  private readonly checkers: readonly Checker[];
-  private readonly eventCheckers: readonly Checker[];
+  /** By what they want to hear of. */
+  private readonly checkers: Readonly<Record<Hook, readonly Checker[]>>;
   private readonly leaders = new OneLeaderATerm();
   private readonly clients: Clients;
   private readonly diskCounts: DiskCounts = { ...NO_DISK_COUNTS };
@@ -116,7 +118,7 @@ export class World implements Surroundings {
     const { voters, spares, clients } = this.setting;
     this.ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].slice(0, voters + spares);
     this.initialVoters = this.ids.slice(0, voters);
-    this.checkers = [
+    const checkers: readonly Checker[] = [
       this.leaders,
       new CommittedSurvives(),
       new LogMatching(),
@@ -127,10 +129,18 @@ export class World implements Surroundings {
       new PreVotes(),
       new Monotonic(),
     ];
-    this.eventCheckers = this.checkers.filter((checker) => checker.afterEvent !== undefined);
+    const of = (hook: Hook) => checkers.filter((checker) => checker[hook] !== undefined);
+    this.checkers = {
+      afterEvent: of('afterEvent'),
+      sent: of('sent'),
+      refused: of('refused'),
+      ran: of('ran'),
+      loaded: of('loaded'),
+      applied: of('applied'),
+    };
     this.network = new Network(this.scheduler, this.random.fork(), (from, to, frame) => this.deliver(from, to, frame));
     for (const id of this.ids) this.found(id);
-    const noteRefused = (operation: number) => this.check((checker) => checker.refused?.(operation));
+    const noteRefused = (operation: number) => this.check('refused', (checker) => checker.refused?.(operation));
     this.clients = new Clients(this.scheduler, this.random.fork(), () => this.pickMember(), noteRefused, clients);
   }
 
@@ -262,7 +272,7 @@ export class World implements Surroundings {
     onTransmit(node, (to, kind, message) => {
       if (!alive()) return;
       place.sending = kind;
-      if (message !== null) this.check((checker) => checker.sent?.(observed, message));
+      if (message !== null) this.check('sent', (checker) => checker.sent?.(observed, message));
       this.watch?.sent(id, to, kind);
     });
     this.bug?.plant({ id, node, disk, inside: inside(node) });
@@ -271,13 +281,13 @@ export class World implements Surroundings {
   private registersOf({ id }: Place, alive: () => boolean): { readonly machine: Registers; storage: RaftStorage | null } {
     const observer: RegistersObserver = {
       ran: (index, write) => {
-        if (alive()) this.check((checker) => checker.ran?.(id, index, write));
+        if (alive()) this.check('ran', (checker) => checker.ran?.(id, index, write));
       },
       loaded: (values) => {
         const { storage } = registers;
         if (storage === null || !alive()) return;
         if (storage.applied > storage.initial.applied) this.snapshotsInstalled++;
-        this.check((checker) => checker.loaded?.(id, storage.applied, values));
+        this.check('loaded', (checker) => checker.loaded?.(id, storage.applied, values));
       },
     };
     const registers = { machine: new Registers(observer), storage: null as RaftStorage | null };
@@ -310,7 +320,7 @@ export class World implements Surroundings {
         return registers.storage;
       },
       onApplied: (index) => {
-        if (alive()) this.check((checker) => checker.applied?.(id, index));
+        if (alive()) this.check('applied', (checker) => checker.applied?.(id, index));
       },
       fatal: (error) => {
         if (alive()) this.onFatal(id, error);
@@ -348,9 +358,9 @@ export class World implements Surroundings {
     }
   }
 
-  private check(ask: (checker: Checker) => void): void {
+  private check(hook: Hook, ask: (checker: Checker) => void): void {
     try {
-      for (const checker of this.checkers) ask(checker);
+      for (const checker of this.checkers[hook]) ask(checker);
     } catch (error) {
       this.fail(error);
     }
@@ -387,11 +397,7 @@ export class World implements Surroundings {
     for (const place of touched) {
       const { observed } = place;
       if (observed === null || !hasNews(place.seen, observed)) continue;
-      try {
-        for (const checker of this.eventCheckers) checker.afterEvent?.(observed, this);
-      } catch (error) {
-        this.fail(error);
-      }
+      this.check('afterEvent', (checker) => checker.afterEvent?.(observed, this));
       const { role, term } = observed.state;
       if (role !== 'leader' || place.ledTerm === term) continue;
       place.ledTerm = term;
@@ -414,7 +420,12 @@ function hasNews(seen: Seen, { state, entries }: Observed): boolean {
     seen.baseIndex === baseIndex &&
     seen.end === end;
   if (isOld) return false;
-  Object.assign(seen, { state, role, term, committed, baseIndex, end });
+  seen.state = state;
+  seen.role = role;
+  seen.term = term;
+  seen.committed = committed;
+  seen.baseIndex = baseIndex;
+  seen.end = end;
   return true;
 }
 

@@ -82,12 +82,13 @@ export class CoreState {
   /** Sends at once: the message promises nothing about this node's disk. */
   send(to: NodeId, body: MessageBody, term: Term = this.term): void {
     if (to === this.id) broken(`a ${body.type} to oneself`);
-    this.messages.push({ from: this.id, to, term, ...body });
+    // Spread first: so the engine clones the body as a whole, and not field by field.
+    this.messages.push({ ...body, from: this.id, to, term });
   }
 
   /** Sends once everything up to now is durable. */
   sendAfterPersist(to: NodeId, body: MessageBody): void {
-    this.messagesAfterPersist.push({ from: this.id, to, term: this.term, ...body });
+    this.messagesAfterPersist.push({ ...body, from: this.id, to, term: this.term });
   }
 
   becomeFollower(term: Term, leader: NodeId | null): void {
