@@ -36,7 +36,8 @@ const FRAME_KINDS = [
 ] as const;
 const WRITE_KINDS: readonly WriteKind[] = ['vote', 'append', 'overwrite', 'overwrite', 'state', 'compaction', 'installation'];
 
-const heal: Move = ({ world }) => {
+const heal: Move = ({ world, isPlotting }) => {
+  if (isPlotting) return;
   world.network.heal();
   if (world.network.troubles.size > 1) world.network.troubles.clear();
 };

@@ -3,6 +3,7 @@ import type { Prng } from '../../../src/base/index.ts';
 import { CALM } from '../network.ts';
 import type { WriteKind } from './disk.ts';
 import { drawMoves, type Move, type WeightedMove } from './moves.ts';
+import { encodeWrite } from './registers.ts';
 import type { Watch, World } from './world.ts';
 
 const NO_COUNTS = {
@@ -41,6 +42,10 @@ interface Trap {
   spring(id: string, to: string): boolean;
 }
 
+/** Of the writes of its own: a register and numbers that no client uses. */
+const REGISTER = 200;
+const FIRST_WRITE = 2_000_000;
+const WRITE_GAP_MS = 10;
 /** Traps that wait; more are not set. */
 const MAX_TRAPS = 8;
 
@@ -48,11 +53,12 @@ export class Nemesis implements Watch {
   readonly counts: NemesisCounts = { ...NO_COUNTS };
   readonly world: World;
   readonly random: Prng;
-  /** A plot is under way that another one would spoil. */
-  isPlotting = false;
   private readonly moves: readonly WeightedMove[];
   private readonly meanGapMs: number;
   private traps: Trap[] = [];
+  /** Ends the plot that is under way. */
+  private plot: (() => void) | null = null;
+  private writes = FIRST_WRITE;
   private stopped = false;
 
   constructor(world: World, random: Prng) {
@@ -110,6 +116,36 @@ export class Nemesis implements Watch {
     this.later(forMs, () => {
       this.traps = this.traps.filter((other) => other !== trap);
     });
+  }
+
+  /** A plot is under way that another one, or a heal, would spoil. */
+  get isPlotting(): boolean {
+    return this.plot !== null;
+  }
+
+  /** Null if there is one already. What this returns ends it, and mends the network; so does the time. */
+  beginPlot(forMs: number): (() => void) | null {
+    if (this.plot !== null) return null;
+    const end = () => {
+      if (this.plot !== end) return;
+      this.plot = null;
+      this.world.network.heal();
+    };
+    this.plot = end;
+    this.later(forMs, end);
+    return end;
+  }
+
+  /** Has a member propose writes for a while, since all clients may be waiting for one that is cut off. */
+  keepBusy(id: string, forMs: number): void {
+    const endMs = this.world.scheduler.nowMs + forMs;
+    const propose = () => {
+      const answer = this.world.member(id)?.node.propose(encodeWrite(++this.writes, REGISTER), { timeoutMs: forMs });
+      // Nobody asks what became of them; if they are applied, then by all alike.
+      answer?.catch(() => {});
+      if (this.world.scheduler.nowMs < endMs) this.later(WRITE_GAP_MS, propose);
+    };
+    propose();
   }
 
   pick(): string {

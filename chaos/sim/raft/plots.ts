@@ -74,56 +74,73 @@ export const lateVotes: Move = (nemesis) => {
  */
 export const lateSnapshot: Move = (nemesis) => {
   const { world, random } = nemesis;
-  const { network, initialVoters } = world;
-  if (initialVoters.length < 3 || nemesis.isPlotting) return;
-  nemesis.isPlotting = true;
+  const { network, setting } = world;
+  // Who keeps least of its log sends a snapshot soonest, and who keeps most can go on where that one ends.
+  const voters = nemesis.shuffled().filter((id) => world.initialVoters.includes(id));
+  const [leader = '', ...others] = voters.sort((a, b) => world.keptEntries(a) - world.keptEntries(b));
+  const heir = others.pop() ?? '';
+  const behind = others.pop();
+  if (behind === undefined || world.keptEntries(leader) === world.keptEntries(heir)) return;
+  const end = nemesis.beginPlot(6_000);
+  if (end === null) return;
   nemesis.counts.lateSnapshots++;
-  // Someone has to be behind first.
-  const behind = nemesis.oneOf(initialVoters);
-  network.heal();
-  nemesis.cutBetween([behind], nemesis.others(behind));
-  nemesis.later(300 + random.unit() * 1_500, () => {
+  const roles: Roles = { leader, behind, heir, others };
+  const rest = [heir, ...others];
+  const deafen = () => {
+    for (const id of rest) network.cutLink(leader, id);
+  };
+  const takeUp = () => {
     network.heal();
-    const leader = nemesis.leader();
-    const rest = nemesis.others(behind).filter((id) => id !== leader && initialVoters.includes(id));
-    if (leader === null || leader === behind) {
-      endPlot(nemesis);
-      return;
-    }
-    // What they acknowledge is committed without their hearing of it.
-    nemesis.cutBetween([leader], rest);
+    deafen();
     const spring = (id: string, to: string) => {
       if (id !== leader || to !== behind) return false;
       network.holdLink(leader, behind);
       nemesis.later(random.unit() * 30, () => {
         nemesis.crash(leader, 1_000 + random.unit() * 2_000);
-        overtake(nemesis, { leader, behind, rest });
+        overtake(nemesis, roles, end);
       });
       return true;
     };
     nemesis.trap({ on: 'sent', kind: 'chunk', spring }, 2_000);
+  };
+  // What they acknowledge is committed without their hearing of it. Then the leader stores what it has applied, for the snapshot to have it.
+  const spring = (id: string) => {
+    if (id !== heir) return false;
+    deafen();
+    nemesis.later(3 * (setting.diskMs + setting.networkMs) + random.unit() * 60, takeUp);
+    return true;
+  };
+  network.heal();
+  handOver(nemesis, leader, () => {
+    nemesis.cutBetween([behind], [leader, ...rest]);
+    nemesis.keepBusy(leader, 3_000);
+    nemesis.later(200 + random.unit() * 1_000, () => nemesis.trap({ on: 'written', kind: 'append', spring }, 1_000));
   });
-  nemesis.later(4_500, () => endPlot(nemesis));
 };
 
-/** One of the rest leads, and what `leader` has sent to `behind` arrives when that has entries of the new leader, whom it tells so late. */
-function overtake(nemesis: Nemesis, { leader, behind, rest }: { leader: string; behind: string; rest: readonly string[] }): void {
+interface Roles {
+  readonly leader: string;
+  readonly behind: string;
+  readonly heir: string;
+  readonly others: readonly string[];
+}
+
+/** The heir leads, and what `leader` has sent to `behind` arrives when that has entries of the heir, whom it tells so late. */
+function overtake(nemesis: Nemesis, { leader, behind, heir, others }: Roles, end: () => void): void {
   const { random } = nemesis;
   const { network } = nemesis.world;
-  const heir = nemesis.oneOf(rest);
   const spring = (id: string) => {
     if (id !== behind) return false;
     nemesis.later(random.chance(0.5) ? 0 : random.unit() * 200, () => network.releaseLink(leader, behind));
     return true;
   };
-  const others = rest.filter((id) => id !== heir);
   // They forget whom they followed.
-  for (const id of [behind, ...others]) nemesis.crash(id, random.unit() * 10);
+  for (const id of [behind, heir, ...others]) nemesis.crash(id, random.unit() * 10);
   lead(nemesis, heir, () => {
     nemesis.cutBetween([heir], others);
     network.slowLink(behind, heir, 100 + random.unit() * 200);
     nemesis.trap({ on: 'written', kind: 'append', spring }, 1_500);
-    nemesis.later(1_500, () => endPlot(nemesis));
+    nemesis.later(1_500, end);
   });
 }
 
@@ -134,8 +151,8 @@ function overtake(nemesis: Nemesis, { leader, behind, rest }: { leader: string; 
 export const olderTerm: Move = (nemesis) => {
   const { world, random } = nemesis;
   const { network, setting, initialVoters } = world;
-  if (initialVoters.length < 3 || nemesis.isPlotting) return;
-  nemesis.isPlotting = true;
+  const end = initialVoters.length < 3 ? null : nemesis.beginPlot(6_000);
+  if (end === null) return;
   nemesis.counts.olderTerms++;
   network.heal();
   const writeMs = () => 2 * setting.diskMs + random.unit() * 60;
@@ -156,7 +173,7 @@ export const olderTerm: Move = (nemesis) => {
           nemesis.crash(one, 500 + random.unit() * 1_500);
           network.heal();
           forget(rest);
-          lead(nemesis, two, () => endPlot(nemesis));
+          lead(nemesis, two, end);
         });
       });
     };
@@ -171,13 +188,7 @@ export const olderTerm: Move = (nemesis) => {
     return true;
   };
   nemesis.trap({ on: 'sent', kind: 'append', spring }, 1_000);
-  nemesis.later(6_000, () => endPlot(nemesis));
 };
-
-function endPlot(nemesis: Nemesis): void {
-  nemesis.isPlotting = false;
-  nemesis.world.network.heal();
-}
 
 /** A leader reaches each of the others with an append or two more. */
 function cutAfterAppends(nemesis: Nemesis, leader: string, others: readonly string[]): void {
@@ -193,6 +204,17 @@ function cutAfterAppends(nemesis: Nemesis, leader: string, others: readonly stri
     return left.size === 0;
   };
   nemesis.trap({ on: 'sent', kind: 'append', spring }, 1_000);
+}
+
+/** Has a member lead, by the leave of who leads now. */
+function handOver(nemesis: Nemesis, to: string, then: () => void): void {
+  const now = nemesis.leader();
+  if (now === to) {
+    then();
+    return;
+  }
+  if (now !== null) nemesis.world.member(now)?.node.transferLeadership(to);
+  lead(nemesis, to, then);
 }
 
 /** Has a member campaign until it leads, if it can; `then` happens as soon as it does. */

@@ -190,6 +190,11 @@ export class World implements Surroundings {
     return this.place(id).disk;
   }
 
+  /** Of its log, for followers that are behind. */
+  keptEntries(id: string): number {
+    return this.place(id).keepEntries;
+  }
+
   crash(id: string): void {
     const place = this.place(id);
     const { member } = place;
