@@ -9,6 +9,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ArchipelagoError } from '../../src/base/index.ts';
 import { AdminClient } from '../../src/gateway/index.ts';
 import { systemClock } from '../../src/node/clock.ts';
 import { startDaemon } from '../../src/node/cluster/daemons.ts';
@@ -90,6 +91,13 @@ export async function prepareCluster(atEnd: AtEnd, prepare?: PrepareDirectory): 
   return cluster;
 }
 
+/** The same, with its daemons started. */
+export async function startCluster(atEnd: AtEnd, ...upArguments: readonly string[]): Promise<Cluster> {
+  const cluster = await prepareCluster(atEnd);
+  await cluster.up(...upArguments);
+  return cluster;
+}
+
 export class Cluster {
   /** The working directory of its commands, which find the cluster there by themselves. */
   private readonly home: string;
@@ -147,9 +155,10 @@ export class Cluster {
           try {
             await this.admin(name).call('GET', '/readyz', undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
             return (await this.leader(name)) !== null;
-          } catch {
-            // Not yet; the wait says which node it was.
-            return false;
+          } catch (error) {
+            // Not yet; the wait says which node it was. Anything else will not get better by waiting.
+            if (error instanceof ArchipelagoError && (error.code === 'unavailable' || error.code === 'timeout')) return false;
+            throw error;
           }
         },
         READY_TIMEOUT_MS,

@@ -27,13 +27,18 @@ export async function runToEnd(program: string, args: readonly string[], options
     cwd: options.directory,
     env: { ...process.env, ...options.environment },
   });
-  child.stdin?.on('error', () => undefined);
+  let inputFailure: Error | null = null;
+  child.stdin?.on('error', (error: NodeJS.ErrnoException) => {
+    // A program may end without having read all of it.
+    if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') inputFailure = error;
+  });
   child.stdin?.end(options.input);
   const kill = () => child.kill('SIGKILL');
   options.signal?.addEventListener('abort', kill);
   if (options.signal?.aborted) kill();
   const [stdout, stderr, status] = await Promise.all([textOf(child.stdout!), textOf(child.stderr!), endOf(child)]);
   options.signal?.removeEventListener('abort', kill);
+  if (inputFailure !== null) throw inputFailure;
   return { status, stdout, stderr };
 }
 
@@ -48,12 +53,11 @@ export async function run(program: string, args: readonly string[], options: Run
 export function runBeside(atEnd: AtEnd, program: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const controller = new AbortController();
   const ended = runToEnd(program, args, { ...options, signal: controller.signal });
-  // Who awaits it hears of a failure to start; who does not, does not care.
+  // A failure to start is heard by whoever awaits it, and by all at the end.
   ended.catch(() => undefined);
   atEnd(async () => {
     controller.abort();
-    // As above: here only its end matters.
-    await ended.catch(() => undefined);
+    await ended;
   });
   return ended;
 }

@@ -20,8 +20,9 @@ export async function eventually<Value>(
 
 /** Sleeps, and wakes at once when `signal` aborts. */
 export async function sleepUntilAborted(ms: number, signal: AbortSignal): Promise<void> {
-  // Aborted or not: the caller looks.
-  await sleep(ms, undefined, { signal }).catch(() => undefined);
+  await sleep(ms, undefined, { signal }).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+  });
 }
 
 export { sleep };

@@ -2,7 +2,7 @@
  * Three daemons under I/O, whose leader is killed and started again every ten seconds. The clients' node, which owns the volumes, is never killed:
  * when it leads, its control process alone is paused until another one leads. The I/O gets slower, and nothing else.
  */
-import { prepareCluster } from '../cluster.ts';
+import { startCluster } from '../cluster.ts';
 import { startLoads } from '../io.ts';
 import type { Soak } from '../soak.ts';
 import { eventually, sleepUntilAborted } from '../wait.ts';
@@ -17,8 +17,7 @@ export const soak: Soak = {
   summary: 'the leader killed and restarted every 10 s under I/O: nothing but slower I/O',
   minutes: 3,
   async run({ minutes, note, atEnd, signal }) {
-    const cluster = await prepareCluster(atEnd);
-    await cluster.up();
+    const cluster = await startCluster(atEnd);
     const others = cluster.names.filter((name) => name !== SPARED);
     const endMs = performance.now() + minutes * 60_000;
     const { ended } = await startLoads(cluster, atEnd, Math.ceil(minutes * 60), [

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NbdClient } from '../../../src/gateway/nbd/client.ts';
-import { type Cluster, prepareCluster } from '../cluster.ts';
+import { type Cluster, startCluster } from '../cluster.ts';
 import { bootSector, problemsOfDisk, problemsOfReports, SECTOR_BYTES } from '../qemu/guest.ts';
 import type { Disk } from '../qemu/machine.ts';
 import { TravellingGuest } from '../qemu/travel.ts';
@@ -28,8 +28,7 @@ export const soak: Soak = {
   summary: 'a guest on QEMU that writes and syncs is migrated live with its disk from node to node, 20 times',
   minutes: 5,
   async run({ minutes, note, atEnd, signal }) {
-    const cluster = await prepareCluster(atEnd);
-    await cluster.up();
+    const cluster = await startCluster(atEnd);
     const directory = mkdtempSync(join(tmpdir(), 'qemu-'));
     atEnd(() => rmSync(directory, { recursive: true, force: true }));
     await makeDisk(cluster);

@@ -3,7 +3,7 @@
  * fail as unavailable, and afterwards both work, without an error to any client.
  */
 import { ArchipelagoError } from '../../../src/base/index.ts';
-import { type Cluster, prepareCluster } from '../cluster.ts';
+import { type Cluster, startCluster } from '../cluster.ts';
 import { startLoads } from '../io.ts';
 import type { Soak } from '../soak.ts';
 import { eventually, sleepUntilAborted } from '../wait.ts';
@@ -17,8 +17,7 @@ export const soak: Soak = {
   summary: 'two of three control processes paused and back: I/O waits or goes on, without an error',
   minutes: 1,
   async run({ minutes, note, atEnd, signal }) {
-    const cluster = await prepareCluster(atEnd);
-    await cluster.up();
+    const cluster = await startCluster(atEnd);
     const others = cluster.names.filter((name) => name !== OWNER);
     const { ended } = await startLoads(cluster, atEnd, Math.ceil((minutes * 60_000 + 2 * MARGIN_MS) / 1000), [
       { volume: 'near', owner: OWNER, node: OWNER },

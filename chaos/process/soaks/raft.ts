@@ -4,7 +4,7 @@
  */
 import { Prng } from '../../../src/base/index.ts';
 import { Violation } from '../../checkers/checker.ts';
-import { type Cluster, prepareCluster } from '../cluster.ts';
+import { type Cluster, startCluster } from '../cluster.ts';
 import { Nemesis } from '../faults.ts';
 import { RegistryClient } from '../registry-client.ts';
 import { observeAll, type Shown } from '../registry-model.ts';
@@ -42,8 +42,7 @@ interface RaftResult extends SoakResult {
 
 /** One cluster, for `minutes`. */
 export async function soakRegistry(nodes: number, options: SoakOptions): Promise<RaftResult> {
-  const cluster = await prepareCluster(options.atEnd);
-  await cluster.up('--nodes', String(nodes));
+  const cluster = await startCluster(options.atEnd, '--nodes', String(nodes));
   return new RegistrySoak(cluster, options).run();
 }
 

@@ -1,5 +1,5 @@
 /** Owners that answer, cut or hand over before everything that belongs to it has reached the store. */
-import type { Generation } from '../../../../src/base/index.ts';
+import { ArchipelagoError, type Generation } from '../../../../src/base/index.ts';
 import type { WritableBlockObject } from '../../../../src/blocker/index.ts';
 import { type Bug, insideMap, watchServed, wrap } from './bug.ts';
 
@@ -9,8 +9,11 @@ export const DRAIN_BUGS = {
     mistake: 'a write is answered when its data is in the store, and its map entry is recorded afterwards',
     plant: (node) =>
       watchServed(node, ({ map }) => {
-        // Who was told already hears of no error.
-        wrap(insideMap(map), 'recordChange', (record) => async (change) => void record(change).catch(() => undefined));
+        const unheard = (error: unknown) => {
+          // Who was told already hears of no refusal, as of the lease that is over or the store that failed.
+          if (!(error instanceof ArchipelagoError)) throw error;
+        };
+        wrap(insideMap(map), 'recordChange', (record) => async (change) => void record(change).catch(unheard));
       }),
   },
   doesNotDrain: {

@@ -11,9 +11,7 @@ export const CUT_HISTORIES: readonly History[] = [
     rule: 'a handover waits for what is under way',
     bug: DRAIN_BUGS.doesNotDrain,
     async tell(story) {
-      story.hold('a', 1);
-      void story.submit('a', 1);
-      await story.rest();
+      await story.submitHeld('a', 1);
       const moved = story.handOver('a', 'b');
       // Its outcome is waited for at the end.
       moved.catch(() => undefined);
@@ -33,9 +31,7 @@ export const CUT_HISTORIES: readonly History[] = [
     bug: { ...DRAIN_BUGS.doesNotDrain, name: 'snapshot-does-not-drain' },
     async tell(story) {
       await story.write('a', 1);
-      story.hold('a', 1);
-      void story.submit('a', 2);
-      await story.rest();
+      await story.submitHeld('a', 2);
       const taken = story.snapshot('a', 's');
       await story.rest();
       if (story.cluster.registry.byName('s') !== null) await story.readSnapshot('s');

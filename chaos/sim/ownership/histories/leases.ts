@@ -32,9 +32,7 @@ export const LEASE_HISTORIES: readonly History[] = [
     fence: 'copy',
     async tell(story) {
       await story.write('a', 1);
-      story.hold('a', 1);
-      void story.submit('a', 2);
-      await story.rest();
+      await story.submitHeld('a', 2);
       await story.takeover('a', 'b');
       // B's claim puts a copy in the object's place.
       await story.read('b');
@@ -88,10 +86,8 @@ export const LEASE_HISTORIES: readonly History[] = [
       await story.write('a', 1);
       const late: (() => void)[] = [];
       story.node('a').heldProposals = late;
-      const handOver = story.handOver('a', 'c');
-      handOver.catch(() => {
-        // Refused, as it has to be.
-      });
+      // Refused, as it has to be; with the bug it is done.
+      story.attempt('a', story.handOver('a', 'c'));
       await story.rest();
       await story.takeover('a', 'b');
       await story.write('b', 2);
@@ -107,9 +103,8 @@ export const LEASE_HISTORIES: readonly History[] = [
       const late: (() => void)[] = [];
       const a = story.node('a');
       a.heldProposals = late;
-      story.handOver('a', 'b').catch(() => {
-        // With the bug it times out.
-      });
+      // With the bug it times out.
+      story.attempt('a', story.handOver('a', 'b'));
       await story.rest();
       await story.pass(2000);
       // The entry commits, and A does not hear of it yet.
@@ -157,9 +152,7 @@ export const LEASE_HISTORIES: readonly History[] = [
       const { name, livenessEpoch } = story.node('b');
       const former = { name, livenessEpoch: (livenessEpoch + 1) as typeof livenessEpoch };
       await story.settle(story.refused(story.node('a').volumes.handOver(story.volume.id, former)));
-      story.hold('a', 1);
-      void story.submit('a', 2);
-      await story.rest();
+      await story.submitHeld('a', 2);
       await story.takeover('a', 'b');
       await story.write('b', 3);
       await story.read('b');

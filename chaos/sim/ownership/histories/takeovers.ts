@@ -11,20 +11,13 @@ async function fill(story: Story): Promise<void> {
   for (let block = 0; block < 8; block++) await story.write('a', 1 + block, { block });
 }
 
-/** A has overwritten the last block, and the store has not done it yet. */
-async function underWay(story: Story, write: number): Promise<void> {
-  story.hold('a', 1);
-  void story.submit('a', write, LAST);
-  await story.rest();
-}
-
 export const TAKEOVER_HISTORIES: readonly History[] = [
   {
     rule: 'an object is claimed before it is read',
     bug: FENCE_BUGS.readsDoNotClaim,
     async tell(story) {
       await fill(story);
-      await underWay(story, 20);
+      await story.submitHeld('a', 20, LAST);
       await story.takeover('a', 'b');
       await story.read('b', LAST);
       await story.land('a');
@@ -38,9 +31,7 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
       await story.write('a', 1);
       await story.settle(story.node('a').volumes.root(story.volume.id));
       // The data lands, and the record does not: it would be the first of a segment.
-      story.hold('a', 1);
-      void story.submit('a', 2, LAST);
-      await story.rest();
+      await story.submitHeld('a', 2, LAST);
       story.node('a').store.land();
       story.hold('a', 1);
       await story.rest();
@@ -95,7 +86,7 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     bug: FENCE_BUGS.handOverIsClean,
     async tell(story) {
       await fill(story);
-      await underWay(story, 20);
+      await story.submitHeld('a', 20, LAST);
       await story.takeover('a', 'b');
       await story.settle(story.handOver('b', 'c'));
       await story.attach('c');
@@ -110,7 +101,7 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     bug: FENCE_BUGS.snapshotDoesNotClaim,
     async tell(story) {
       await fill(story);
-      await underWay(story, 20);
+      await story.submitHeld('a', 20, LAST);
       await story.takeover('a', 'b');
       await story.settle(story.snapshot('b', 's'));
       await story.readSnapshot('s', LAST);
@@ -130,7 +121,7 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
       story.revive('a');
       await story.takeover('b', 'a');
       await story.write('a', 20, LAST);
-      await underWay(story, 21);
+      await story.submitHeld('a', 21, LAST);
       story.resume('b');
       story.revive('b');
       await story.takeover('a', 'b');
@@ -145,11 +136,9 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     bug: FENCE_BUGS.claimDoesNotBlock,
     async tell(story) {
       await fill(story);
-      await underWay(story, 20);
+      await story.submitHeld('a', 20, LAST);
       await story.takeover('a', 'b');
-      story.hold('b', 1);
-      void story.submit('b', 21, LAST);
-      await story.rest();
+      await story.submitHeld('b', 21, LAST);
       void story.look('b', LAST);
       await story.rest();
       await story.land('a');
