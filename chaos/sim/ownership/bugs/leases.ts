@@ -1,5 +1,5 @@
 /** Owners that answer without being sure that they still are. */
-import type { ArchipelagoError } from '../../../../src/base/index.ts';
+import { ArchipelagoError } from '../../../../src/base/index.ts';
 import { IO_READ, type VolumeIo } from '../../../../src/volume/device.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
 import { type Bug, type HistoryBug, insideVolume, watchServed, watchVolumes, wrap } from './bug.ts';
@@ -53,7 +53,7 @@ export const LEASE_BUGS = {
         const outcome = propose(command);
         if (command.type !== 'handOver') return outcome;
         return new Promise((resolve, reject) => {
-          node.clock.setTimer(1000, () => reject(new Error('the handover timed out')));
+          node.clock.setTimer(1000, () => reject(new ArchipelagoError('timeout', 'the handover timed out')));
           void outcome.then((value) => resolve(value as never), reject);
         });
       });
