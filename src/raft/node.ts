@@ -30,7 +30,6 @@ const STORE_BYTES = 256 * 1024;
 const COMPACT_ENTRIES = 2048;
 /** How many times the kept log may be held back for a snapshot that is on its way. */
 const PINNED_FACTOR = 4;
-
 const NOW = Promise.resolve();
 
 type State = 'running' | 'stopped' | 'failed';
@@ -277,13 +276,11 @@ export class RaftNode {
     if (this.pumpScheduled) return;
     this.pumpScheduled = true;
     // Costs less than `queueMicrotask`, which makes a resource for async hooks each time.
-    void NOW.then(this.runPump);
+    void NOW.then(() => {
+      this.pumpScheduled = false;
+      this.guard(() => this.pump());
+    });
   }
-
-  private readonly runPump = (): void => {
-    this.pumpScheduled = false;
-    this.guard(() => this.pump());
-  };
 
   private pump(): void {
     if (this.proposalsQueued) this.proposalsQueued = !this.pace.submit(this.core, this.proposals);
@@ -478,15 +475,7 @@ export class RaftNode {
   }
 
   private inBackground(work: Promise<void>): void {
-    const settled: Promise<void> = work.then(
-      () => {
-        this.background.delete(settled);
-      },
-      (error: unknown) => {
-        this.background.delete(settled);
-        this.fail(error);
-      },
-    );
+    const settled = work.catch((error: unknown) => this.fail(error)).finally(() => this.background.delete(settled));
     this.background.add(settled);
   }
 
