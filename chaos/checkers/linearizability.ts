@@ -2,8 +2,7 @@
  * Verifies that what clients saw of each register is what one copy would have shown, with every operation at one moment between its call
  * and its return (Herlihy and Wing). Where each value was written once, that is decided by zones, in no more time than sorting takes (Gibbons
  * and Korach, Testing Shared Memories); else by a search in the manner of Wing and Gong with Lowe's memory of visited states, as Porcupine
- * has it. An
- * operation without an answer may take effect at any time after its call, or never. Does not look at members at all.
+ * has it. An operation without an answer may take effect at any time after its call, or never. Does not look at members at all.
  */
 import { Violation } from './checker.ts';
 
