@@ -53,7 +53,7 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     fence: 'copy',
     async tell(story) {
       await fill(story);
-      await underWay(story, 20);
+      await story.submitHeld('a', 20, LAST);
       await story.takeover('a', 'b');
       await story.read('b', LAST);
       await story.land('a');
