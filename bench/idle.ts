@@ -7,9 +7,9 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { BenchResult } from './main.ts';
+import { cpuSeconds } from './support/cpu.ts';
 import { BenchCluster, type ClusterNode, run as execute, inDirectory, sleep } from './support/processes.ts';
 
-const CLOCK_TICKS_A_SECOND = 100;
 const BARS = { pssMib: 200, cpuPercent: 2, startSeconds: 5 };
 
 /** The processes of a node: its control process leads a group. */
@@ -30,12 +30,6 @@ function pidsOf(node: ClusterNode): number[] {
 function pssMib(pid: number): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
   return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1] ?? 0) / 1024;
-}
-
-function cpuSeconds(pid: number): number {
-  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_A_SECOND;
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
