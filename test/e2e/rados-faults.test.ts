@@ -1,12 +1,12 @@
 /** Ceph fails in the ways in which it does: I/O waits or fails with an error that says why, the node stays alive, and nothing acknowledged is lost. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type CephCluster, ceph, createPool } from '../../chaos/ceph/cluster.ts';
 import type { ArchipelagoError } from '../../src/base/index.ts';
 import { done, epochOf, expectBytes, expectCode, generationOf, owner, pattern, readOf, volumeId } from '../contract/store-support.ts';
 import { requireTools } from '../support/tools.ts';
-import { CEPH_TOOLS, sharedCeph, whileStopped } from './support/ceph.ts';
+import { CEPH_TOOLS, endSharedCeph, sharedCeph, whileStopped } from './support/ceph.ts';
 import { nbdsh, temporaryDirectory } from './support/clients.ts';
 import { type Cluster, type ClusterStatus, startCluster, type VolumeInfo } from './support/cluster.ts';
 import { atTestEnd, run } from './support/processes.ts';
@@ -31,6 +31,8 @@ async function ownership(cluster: Cluster) {
 
 suite('Ceph', () => {
   let shared: CephCluster;
+
+  afterAll(endSharedCeph);
 
   beforeAll(async () => {
     shared = await sharedCeph();

@@ -1,10 +1,10 @@
 /** What an owner that was stopped has under way in Ceph, in its own memory, in sockets and in a stopped OSD, does no harm after a takeover. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { expect } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { done, epochOf, expectBytes, owner, pattern, readOf, volumeId } from '../contract/store-support.ts';
 import { requireTools } from '../support/tools.ts';
-import { CEPH_TOOLS, sharedCeph, whileStopped } from './support/ceph.ts';
+import { CEPH_TOOLS, endSharedCeph, sharedCeph, whileStopped } from './support/ceph.ts';
 import { startCluster } from './support/cluster.ts';
 import { atTestEnd } from './support/processes.ts';
 import { newPlace, openAt, type Place } from './support/rados.ts';
@@ -30,6 +30,8 @@ function startOwner(place: Place): ChildProcess {
 }
 
 suite('a stopped owner', () => {
+  afterAll(endSharedCeph);
+
   stories('has writes in a stopped OSD, in sockets and in its own memory: none of them changes what its successor has seen', async () => {
     const ceph = await sharedCeph();
     const place = newPlace(ceph);
