@@ -1,4 +1,6 @@
 /** A writer at one node, while its volume leaves that node and comes back. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { volumePath } from '../../src/gateway/http/client.ts';
 import type { NbdClient } from '../../src/gateway/nbd/client.ts';
 import type { BenchResult } from '../main.ts';
@@ -51,6 +53,22 @@ class Load {
   }
 }
 
+/** What each owner and its successor say in their logs of how long each step took. */
+function steps(cluster: BenchCluster): void {
+  const lines = cluster.nodes.flatMap(({ name }) => readFileSync(join(cluster.directory, name, 'node.log'), 'utf8').split('\n'));
+  const taken = new Map<string, number[]>();
+  for (const line of lines) {
+    if (!/"msg":"(handed over|serving)"/.test(line)) continue;
+    for (const [step, value] of Object.entries(JSON.parse(line) as Record<string, unknown>)) {
+      if (typeof value === 'number' && (step.endsWith('Ms') || step === 'unsynced')) taken.set(step, [...(taken.get(step) ?? []), value]);
+    }
+  }
+  for (const [step, values] of taken) {
+    figure(`step: ${step}, p50`, percentile(values, 50), null, step === 'unsynced' ? 'objects' : 'ms', null);
+    figure(`step: ${step}, p99`, percentile(values, 99), null, step === 'unsynced' ? 'objects' : 'ms', null);
+  }
+}
+
 export async function measureMoves(cluster: BenchCluster, moves: number, blockCount: number): Promise<BenchResult[]> {
   const [home, away] = cluster.nodes.map(({ name }) => name) as [string, string];
   const admin = cluster.admin(0);
@@ -83,6 +101,7 @@ export async function measureMoves(cluster: BenchCluster, moves: number, blockCo
       told.push(pauseMs);
     }
     await load.stop();
+    steps(cluster);
     const all = [...pauses.away, ...pauses.home];
     note(`The longest time without an answer to a writer at depth ${DEPTH} over ${moves} moves, and without a move`);
     return [

@@ -1,6 +1,7 @@
 export { type FileStoreOptions, openFileStore } from './file/store.ts';
 export { checkFileStore } from './file/superblock.ts';
 export { type MemoryStoreOptions, openMemoryStore } from './memory.ts';
+export { ObjectNames } from './object-names.ts';
 export { openRadosStore, type RadosStoreOptions } from './rados/store.ts';
 export type {
   BlockObject,
@@ -13,6 +14,7 @@ export type {
   StoreStatus,
   StoreWaiter,
   Takeover,
+  UnsyncedWatch,
   VolumeLog,
   VolumeStore,
   WritableBlockObject,

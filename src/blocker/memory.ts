@@ -16,6 +16,7 @@ import type {
   StoreStatus,
   StoreWaiter,
   Takeover,
+  UnsyncedWatch,
   VolumeLog,
   VolumeStore,
   WritableBlockObject,
@@ -275,7 +276,11 @@ class MemoryVolumeStore implements VolumeStore {
     return Array.from(this.dirty, ({ generation, index }) => ({ generation, index }));
   }
 
-  adoptUnsynced(names: readonly ObjectName[]): void {
+  watchUnsynced(): UnsyncedWatch {
+    return { take: () => this.unsynced(), close: () => undefined };
+  }
+
+  adoptUnsynced(names: Iterable<ObjectName>): void {
     for (const { generation, index } of names) {
       const object = this.store.find(generation, index);
       if (object !== undefined) this.dirty.add(object);

@@ -95,12 +95,24 @@ export interface VolumeStore {
   sync(): Promise<void>;
   /** As `sync`, but for the journal segments alone: what is cheap to do after a mark was appended. */
   syncJournal(): Promise<void>;
-  /** The objects that completed writes have left unsynced, to be handed to the next owner. */
+  /** The objects that completed writes have left unsynced. */
   unsynced(): ObjectName[];
-  /** Adds the unsynced objects of the owner before, so that `sync` covers them. */
-  adoptUnsynced(names: readonly ObjectName[]): void;
+  /** The same bit by bit, for a next owner who is told of most while this one goes on. One at a time. */
+  watchUnsynced(): UnsyncedWatch;
+  /** Adds the unsynced objects of the owner before, so that `sync` covers them. `ObjectNames` are taken as they are: nobody else changes them any more. */
+  adoptUnsynced(names: Iterable<ObjectName>): void;
   /** Ends use. Waits for operations under way; syncs nothing. */
   close(): Promise<void>;
+}
+
+export interface UnsyncedWatch {
+  /**
+   * At first all that is unsynced, then what has become so since the call before; perhaps more, and the same again. What is unsynced at a call
+   * was in its answer or an earlier one.
+   */
+  take(): readonly ObjectName[];
+  /** Ends it. Called once. */
+  close(): void;
 }
 
 /** A volume log as its new owner finds it. */

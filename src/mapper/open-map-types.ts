@@ -5,6 +5,7 @@ import type { Fold } from './core/fold.ts';
 import type { FrameWriter } from './core/journal.ts';
 import type { PageCache } from './core/page-cache.ts';
 import type { MapChange, PageRef, VolumeHeader } from './core/types.ts';
+import type { PagedTree } from './paged-tree.ts';
 
 /** Told once a recorded change is in the journal and in the tree; with an error, it is in neither. */
 export interface RecordWaiter {
@@ -18,6 +19,8 @@ export interface OpenMapOptions {
   readonly epoch: Epoch;
   /** Where the map starts when there is no header: a clone's snapshot. */
   readonly initialRoot: PageRef | null;
+  /** Pages that were loaded in advance; they belong to the map from then on. */
+  readonly warm?: PagedTree | null;
   /**
    * How new objects and pages are named: by a generation given out with this epoch, or, after a clean handover, as the owner before did,
    * who tells how many pages it has named.

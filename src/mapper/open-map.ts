@@ -11,13 +11,12 @@ import { FrameWriter, type JournalTail } from './core/journal.ts';
 import { applyGenerations, isLive, isUnclean, type LiveState, NO_GENERATIONS } from './core/live.ts';
 import { decodeSegments } from './core/replay.ts';
 import { changesGenerations, type GenerationChange, type MapChange, type PageRef, type VolumeHeader } from './core/types.ts';
+import { OlderSegments } from './older-segments.ts';
 import { type Batch, type Cut, newBatch, type OpenMapOptions, type RecordWaiter, type UnfinishedFold } from './open-map-types.ts';
-import { PagedTree } from './paged-tree.ts';
+import { type PagedTree, warmTree } from './paged-tree.ts';
 
 /** Journal bytes after which a fold starts by itself; replay after a crash reads a small multiple of it at most. */
 const FOLD_AFTER_BYTES = 1 << 20;
-/** Journal bytes, some hundreds of changes, that a cut folds by itself. */
-const SMALL_CUT_BYTES = 16 << 10;
 /** Page writes under way at a time during a fold. */
 const PAGE_WRITES = 8;
 const NOTHING = new Uint8Array(0);
@@ -52,8 +51,10 @@ export class OpenMap implements StoreWaiter {
   private maintenance: Promise<void> = Promise.resolve();
   /** A fold whose pages or header could not be written yet; it goes first at the next try. */
   private unfinishedFold: UnfinishedFold | null = null;
+  private readonly older: OlderSegments;
   /** The header that is written needs no segments below this one. */
   private droppable: number | null = null;
+  private hasHeader: boolean;
   private foldWanted = false;
   private flushRunning: Promise<void> | null = null;
   private flushNext: Promise<void> | null = null;
@@ -62,7 +63,9 @@ export class OpenMap implements StoreWaiter {
   private constructor(options: OpenMapOptions, header: VolumeHeader, replay: { tail: JournalTail | null; nextSegment: number }) {
     this.options = options;
     this.store = options.takeover.store;
-    this.pages = new PagedTree(options.blockStore, header.root, options.cache);
+    this.pages = warmTree(options, header.root);
+    this.hasHeader = options.takeover.header !== null;
+    this.older = new OlderSegments(options.takeover.segments, header.segment);
     this.live = header;
     this.tail = replay.tail;
     this.unmarkedBefore = replay.tail !== null;
@@ -82,7 +85,7 @@ export class OpenMap implements StoreWaiter {
     for (const change of replay.changes) await map.replay(change);
     if ('generation' in naming) await map.begin(naming.generation, replay.epoch ?? stored?.epoch ?? null);
     else map.goOn(naming.nextPageSequence);
-    if (replay.changes.length > 0) map.scheduleFold();
+    if (!map.hasSmallJournal) map.scheduleFold();
     return map;
   }
 
@@ -276,6 +279,7 @@ export class OpenMap implements StoreWaiter {
     this.markedFrames = 0;
     this.appendedFrames = 0;
     this.lastRecordFrame = 0;
+    this.older.add(this.writer.identity.segment, this.writer.length);
     this.writer = this.newWriter(this.writer.identity.segment + 1);
   }
 
@@ -365,9 +369,19 @@ export class OpenMap implements StoreWaiter {
     });
   }
 
-  /** Folds what would keep a cut, for which guests wait, busy for long. A few changes are not worth a fold, and its syncs, of their own. */
-  async prepareCut(): Promise<void> {
-    if (this.writer.length > SMALL_CUT_BYTES || this.unfinishedFold) await this.fold();
+  /** Folds what would keep a cut or the next owner, and so guests, busy for long. A few changes are not worth it. Then no fold is under way. */
+  async shortenJournal(): Promise<void> {
+    await this.maintenance;
+    if (!this.hasSmallJournal || this.unfinishedFold) await this.fold();
+  }
+
+  /** As `shortenJournal`, and leaves a header: by that the next owner knows a volume that was handed over. */
+  async prepareHandOver(): Promise<void> {
+    await (this.hasHeader ? this.shortenJournal() : this.fold());
+  }
+
+  private get hasSmallJournal(): boolean {
+    return this.older.isSmallWith(this.writer.length);
   }
 
   /**
@@ -434,6 +448,8 @@ export class OpenMap implements StoreWaiter {
     this.pages.tree.written(fold);
     if (this.writer.identity.segment === header.segment) this.unmarkedBefore = false;
     this.droppable = header.segment;
+    this.hasHeader = true;
+    this.older.forget(header.segment);
   }
 
   /** Removes the segments that are folded; once, since the next fold removes with its own what is left of them. */

@@ -1,23 +1,62 @@
 /** A map tree whose pages are read from the store on demand; missing pages are read once however many ask. */
 import type { BlockStore } from '../blocker/index.ts';
 import { BlockMap, MISSING, type MissingPage } from './core/block-map.ts';
+import { LEAF_FANOUT } from './core/leaf.ts';
+import { samePage } from './core/page.ts';
 import type { PageCache } from './core/page-cache.ts';
 import type { EntryChange, LayeredEntry, PageRef } from './core/types.ts';
 
 /** Memory for the pages of all maps that share a cache; what was changed and is not folded yet comes on top. */
 const PAGE_CACHE_BYTES = 64 << 20;
 
+/** A volume of 2 TiB with blocks of 4 MiB; some megabytes. */
+const MOST_PRELOADED = 512;
+/** Pages read at a time for that, so that others' I/O is not held up. */
+const PRELOADS = 2;
+
+/** A tree that was loaded for this very root is as good as what the store has, since no page changes; another one is let go. */
+export function warmTree(
+  { blockStore, cache, warm }: { blockStore: BlockStore; cache: PageCache; warm?: PagedTree | null },
+  root: PageRef | null,
+): PagedTree {
+  if (warm?.isOf(root)) return warm;
+  warm?.close();
+  return new PagedTree(blockStore, root, cache);
+}
+
 export class PagedTree {
   readonly tree: BlockMap;
   private readonly store: BlockStore;
   private readonly cache: PageCache;
+  private readonly root: PageRef | null;
   private readonly loads = new Map<string, Promise<void>>();
 
   /** `cache` bounds the memory of all trees that share it. */
   constructor(store: BlockStore, root: PageRef | null, cache: PageCache) {
     this.store = store;
     this.cache = cache;
+    this.root = root;
     this.tree = new BlockMap(root, cache);
+  }
+
+  /** True when this tree began at that root. */
+  isOf(root: PageRef | null): boolean {
+    return samePage(this.root, root);
+  }
+
+  /** Lets go of all pages. What is still being read is thrown away. */
+  close(): void {
+    this.tree.close();
+  }
+
+  /** Loads what leads to the first blocks, `blocks` of them or as many as `MOST_PRELOADED` pages cover. Ends early where a page cannot be read. */
+  async preload(blocks: number): Promise<void> {
+    const leaves = Math.min(Math.ceil(blocks / LEAF_FANOUT), MOST_PRELOADED);
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < leaves) await this.load(next++ * LEAF_FANOUT);
+    };
+    await Promise.all(Array.from({ length: PRELOADS }, work));
   }
 
   /** Entries that are not absent. */

@@ -1,10 +1,11 @@
 /** What volumes need of the process that they live in. One function of `src/node` fills it. */
-import type { Clock, Epoch, LivenessEpoch, Log, VolumeId } from '../base/index.ts';
-import type { BlockStore, ObjectName } from '../blocker/index.ts';
+import type { Clock, Epoch, LivenessEpoch, Log } from '../base/index.ts';
+import type { BlockStore } from '../blocker/index.ts';
 import type { Command, CommandValues, PageCache } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import type { Lease } from './lease.ts';
 import type { MergePace } from './merge.ts';
+import type { Preparation } from './preparation.ts';
 import type { AnsweredChanges } from './sequences.ts';
 
 /** The narrow way to the registry. */
@@ -16,16 +17,19 @@ export interface RegistryPort {
   propose<Type extends Command['type']>(command: Extract<Command, { type: Type }>): Promise<CommandValues[Type]>;
 }
 
-/** What the owner before has told this process. It counts for one handover only. */
-export interface HandOverState {
-  readonly volume: VolumeId;
-  readonly epoch: Epoch;
+/** What the owner before says at last, when nothing changes any more. */
+export interface LastWord {
   readonly nextPageSequence: number;
-  readonly unsynced: readonly ObjectName[];
   /** Changes of other nodes that were done, and that these may send again. */
   readonly answered: readonly AnsweredChanges[];
   /** An administrator wants the volume here. */
   readonly placed: boolean;
+}
+
+/** All that the owner before has told this process. It counts for one handover only. */
+export interface HandOverState extends LastWord {
+  readonly epoch: Epoch;
+  readonly prepared: Preparation;
 }
 
 export interface VolumeContext {

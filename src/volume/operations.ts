@@ -1,23 +1,16 @@
 /**
- * What an owner does to a whole volume: snapshot, handover, release, resize, remove. One at a time for each volume. Each proposes a command
+ * What an owner does to a whole volume: snapshot, release, resize, remove. One at a time for each volume. Each proposes a command
  * that names its epoch, and stays stopped for what depends on it until the outcome has been applied here.
  */
 import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
-import type { NodeRecord, VolumeRecord } from '../mapper/index.ts';
+import type { VolumeRecord } from '../mapper/index.ts';
 import type { VolumeContext } from './context.ts';
 import type { ServedVolume } from './served-volume.ts';
 import { dropShrunkSpace } from './shrink.ts';
 import type { Volume } from './volume.ts';
-import { DONE, encodeAnswered, encodeObjectNames, HAND_OVER, handOverCodec } from './wire.ts';
 
 /** How long an operation waits for the volume to be opened here. */
 const OPEN_TIMEOUT_MS = 10_000;
-/** How long the link to the next owner may be down: both nodes may have started a moment ago, on a machine that is busy with just that. */
-const CONNECT_TIMEOUT_MS = 5_000;
-/** How long the next owner may take to take its message. */
-const HAND_OVER_TIMEOUT_MS = 2000;
-/** How long a finished handover waits to see the first I/O pass. */
-const SETTLE_TIMEOUT_MS = 5000;
 
 function mapOf(served: ServedVolume) {
   const { owned } = served;
@@ -44,7 +37,7 @@ function snapshotClaimed(context: VolumeContext, volume: Volume, name: string, v
     const { id } = volume.record;
     const { epoch } = served;
     // Most of the work while I/O goes on, so that little is left for the cut; and while the registry is asked.
-    const prepared = map.prepareCut();
+    const prepared = map.shortenJournal();
     prepared.catch(() => {
       // Thrown below, where the reservation is given up.
     });
@@ -70,68 +63,6 @@ function snapshotClaimed(context: VolumeContext, volume: Volume, name: string, v
       throw error;
     }
   });
-}
-
-export interface HandOverResult {
-  readonly epoch: Epoch;
-  /** How long the volume admitted no I/O. */
-  readonly pauseMs: number;
-}
-
-export interface HandOverTarget extends Pick<NodeRecord, 'name' | 'livenessEpoch'> {
-  /** For a handover that nobody asked for: the epoch under which it is a good idea. */
-  readonly onlyUnder?: Epoch;
-}
-
-/** Gives the volume to a node, whose data process has to be reachable. Nothing is in the store's hands when the entry is proposed. */
-export function handOverVolume(context: VolumeContext, volume: Volume, to: HandOverTarget): Promise<HandOverResult> {
-  return volume.exclusively(async () => {
-    const placed = to.onlyUnder === undefined;
-    const expected = (epoch: Epoch | undefined): void => {
-      if (!placed && epoch !== to.onlyUnder) throw new ArchipelagoError('stale-epoch', 'the volume has moved meanwhile');
-    };
-    // What has been given up while this waited for its turn is not taken back, only to be given away.
-    expected(volume.record.owner?.epoch);
-    const served = await volume.own(OPEN_TIMEOUT_MS);
-    expected(served.epoch);
-    if (to.name === context.node) {
-      volume.followWriter.stay();
-      return { epoch: served.epoch, pauseMs: 0 };
-    }
-    const map = mapOf(served);
-    const { id } = volume.record;
-    const next = (served.epoch + 1) as Epoch;
-    const link = context.linkTo(to.name);
-    if (!link) throw new ArchipelagoError('unavailable', `node ${to.name} is not known here`, { hint: 'see `archipelago cluster status`' });
-    await link.waitUp(CONNECT_TIMEOUT_MS).catch((error: unknown) => {
-      throw notTaken(to.name, error);
-    });
-    // Leaves the new owner a header and almost no journal to read.
-    await map.fold();
-    const startedMs = context.clock.nowMs();
-    const record = await volume.whileStopped(served, async () => {
-      await map.drain();
-      if (map.failed) throw map.failed;
-      // All that was admitted is answered by now, so this is whole.
-      const answered = encodeAnswered(served.answered.toHandOver());
-      const message = handOverCodec.encode({ volume: id, epoch: next, nextPageSequence: map.pageSequence, answered, placed });
-      const unsynced = encodeObjectNames(map.store.unsynced());
-      const reply = await link.call(HAND_OVER, message, unsynced, { timeoutMs: HAND_OVER_TIMEOUT_MS }).catch((error: unknown) => {
-        throw notTaken(to.name, error);
-      });
-      if (reply.status !== DONE) throw notTaken(to.name, null);
-      return context.registry.propose<'handOver'>({ type: 'handOver', id, epoch: served.epoch, to: to.name, toLivenessEpoch: to.livenessEpoch });
-    });
-    await volume.whenAdmitting(SETTLE_TIMEOUT_MS);
-    return { epoch: record.epoch, pauseMs: context.clock.nowMs() - startedMs };
-  });
-}
-
-/** Whatever became of the message, no handover was proposed: the volume has not moved, and it may be tried again. */
-function notTaken(node: string, cause: unknown): unknown {
-  if (cause instanceof ArchipelagoError && cause.code !== 'unavailable' && cause.code !== 'timeout') return cause;
-  const why = cause instanceof ArchipelagoError ? `: ${cause.message}` : '';
-  return new ArchipelagoError('unavailable', `node ${node} did not take the handover${why}`, { cause, hint: 'see `archipelago cluster status`' });
 }
 
 /** Gives the volume up, with everything synced and folded, so that the next owner finds nothing to do. */

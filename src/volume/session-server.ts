@@ -4,8 +4,8 @@
  */
 import { ArchipelagoError, assert, type Epoch, type LivenessEpoch, type Log, type VolumeId } from '../base/index.ts';
 import type { Handler, Link, Responder } from '../net/index.ts';
-import type { HandOverState } from './context.ts';
 import { changes, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, MAX_EXTENTS, VolumeIo } from './device.ts';
+import type { AttemptMessage } from './preparation.ts';
 import type { AnsweredWindow } from './sequences.ts';
 import type { ServedVolume } from './served-volume.ts';
 import type { Volume } from './volume.ts';
@@ -33,6 +33,8 @@ import {
   type IoMessage,
   ioCodec,
   MOVED,
+  PREPARE,
+  prepareCodec,
 } from './wire.ts';
 
 /** How long an attach waits for the volume to be served here before the sender is asked to look again. */
@@ -103,8 +105,6 @@ class Session {
 /** What the server needs of the directory of volumes. */
 export interface VolumeLookup {
   volumeById(id: VolumeId): Volume | null;
-  /** False for a volume that is not known here. */
-  receiveHandOver(state: HandOverState): boolean;
 }
 
 export class SessionServer implements Handler {
@@ -172,16 +172,17 @@ export class SessionServer implements Handler {
       case EXTENTS:
         this.extents(link, extentsCodec.decode(metadata), responder);
         return;
+      case PREPARE:
+        this.prepare(prepareCodec.decode(metadata) as AttemptMessage, payload).then(
+          (status) => responder.reply(status, NO_METADATA),
+          (error: unknown) => responder.fail(ArchipelagoError.from(error, 'prepare a handover')),
+        );
+        return;
       case HAND_OVER: {
-        const { volume, epoch, nextPageSequence, answered, placed } = handOverCodec.decode(metadata);
-        const taken = this.lookup.receiveHandOver({
-          volume: volume as VolumeId,
-          epoch: epoch as Epoch,
-          nextPageSequence,
-          unsynced: decodeObjectNames(payload),
-          answered: decodeAnswered(answered),
-          placed,
-        });
+        const { nextPageSequence, answered, placed, ...message } = handOverCodec.decode(metadata);
+        const attempt = message as AttemptMessage;
+        const told = { nextPageSequence, answered: decodeAnswered(answered), placed };
+        const taken = this.lookup.volumeById(attempt.volume)?.receiveHandOver(attempt, decodeObjectNames(payload), told) ?? false;
         // An owner that was told nothing could never serve.
         responder.reply(taken ? DONE : MOVED, NO_METADATA);
         return;
@@ -189,6 +190,11 @@ export class SessionServer implements Handler {
       default:
         throw new ArchipelagoError('unsupported-version', `request type ${type} is not known here`, { hint: 'run the same version on all nodes' });
     }
+  }
+
+  private async prepare(message: AttemptMessage, payload: Uint8Array): Promise<number> {
+    const volume = this.lookup.volumeById(message.volume);
+    return (await volume?.preparations.prepare(message, decodeObjectNames(payload), volume.record)) ? DONE : MOVED;
   }
 
   /** DONE when the session is open, MOVED when the volume is not served here under that epoch. */

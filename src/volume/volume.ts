@@ -3,16 +3,19 @@
  * (a new registry record, a client, an ended session) only note that something changed; one step at a time then brings what this process
  * does in line with the record, so that no two changes interleave.
  */
-import { ArchipelagoError, assert, type Epoch, type Generation, type Log } from '../base/index.ts';
-import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
+import { ArchipelagoError, assert, type Epoch, type Log } from '../base/index.ts';
+import type { ObjectName } from '../blocker/index.ts';
+import type { CommandValues, VolumeRecord } from '../mapper/index.ts';
 import { ChangeSignal } from './change-signal.ts';
-import type { HandOverState, VolumeContext } from './context.ts';
+import type { HandOverState, LastWord, VolumeContext } from './context.ts';
 import { changes, type Extent, type VolumeIo } from './device.ts';
 import { FollowWriter, type MovableVolume, type Writer, WritingClients } from './first-writes.ts';
+import { handOverVolume } from './handover.ts';
 import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
 import { OwnershipLease } from './lease.ts';
-import { handOverVolume } from './operations.ts';
+import { openMap } from './opening.ts';
+import { type AttemptMessage, Preparations } from './preparation.ts';
 import { RemoteVolume } from './remote-volume.ts';
 import { SentSequences } from './sequences.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -42,6 +45,8 @@ export class Volume {
   private servedVolume: ServedVolume | null = null;
   private remote: RemoteVolume | null = null;
   private acquired: (CommandValues['acquire'] & { epoch: Epoch }) | null = null;
+  /** Of a handover to this node that may come. */
+  readonly preparations: Preparations;
   private handedOver: HandOverState | null = null;
   private readonly held: HeldIo;
   /** Of the changes that are forwarded; null before the first session. */
@@ -59,6 +64,7 @@ export class Volume {
     this.record = record;
     this.restricted = isRestricted(record);
     this.steps = new Steps(context.clock, this.step.bind(this), this.stepEnded.bind(this));
+    this.preparations = new Preparations(context);
     this.signal = new ChangeSignal(context.clock);
     this.held = new HeldIo(context.clock, context.ioTimeoutMs, () => this.failHeld(this.whyNotServed));
     this.log = context.log.child({ volume: record.id, name: record.name });
@@ -95,8 +101,8 @@ export class Volume {
   }
 
   /** For `followWriter`. */
-  handOver({ node: name, livenessEpoch }: Writer, epoch: Epoch): Promise<unknown> {
-    return handOverVolume(this.context, this, { name, livenessEpoch, onlyUnder: epoch });
+  handOver({ node: name, livenessEpoch, present }: Writer, epoch: Epoch): Promise<unknown> {
+    return handOverVolume(this.context, this, { name, livenessEpoch, onlyUnder: epoch, isWanted: () => present() && !this.writers.any });
   }
 
   /** Non-null while this process serves the volume as its owner. */
@@ -115,6 +121,7 @@ export class Volume {
     this.record = record;
     this.restricted = isRestricted(record);
     if (record.revoked) this.servedVolume?.owned?.lease.revoke?.();
+    if (record.owner?.node !== this.context.node) this.forgetHandOver(record.epoch);
     // A session that is still being opened with an owner of before need not be waited for: that one may be dead.
     if (this.remote !== null && this.remote !== this.admitting && this.remote.epoch !== record.owner?.epoch) this.remote.end();
     if (this.remote?.epoch === record.epoch && record.owner === null && !record.clean) this.remote.abandon();
@@ -125,6 +132,7 @@ export class Volume {
 
   remove(): void {
     this.removed = true;
+    this.forgetHandOver(Number.POSITIVE_INFINITY as Epoch);
     this.revokeSuspended();
     this.steps.want();
   }
@@ -141,9 +149,13 @@ export class Volume {
     this.steps.want();
   }
 
-  /** The owner before tells what its successor has to know; the registry entry follows. */
-  receiveHandOver(state: HandOverState): void {
-    this.handedOver = state;
+  /** The last word of the owner before to its successor; the registry entry follows. False when it is not of the attempt that was prepared. */
+  receiveHandOver(message: AttemptMessage, names: readonly ObjectName[], told: LastWord): boolean {
+    const prepared = this.preparations.finish(message, names);
+    if (prepared === null) return false;
+    this.handedOver?.prepared.drop();
+    this.handedOver = { ...told, epoch: message.epoch, prepared };
+    return true;
   }
 
   /**
@@ -237,7 +249,10 @@ export class Volume {
   }
 
   private forgetHandOver(upTo: Epoch): void {
-    if (this.handedOver !== null && this.handedOver.epoch <= upTo) this.handedOver = null;
+    this.preparations.forget(upTo);
+    if (this.handedOver === null || this.handedOver.epoch > upTo) return;
+    this.handedOver.prepared.drop();
+    this.handedOver = null;
   }
 
   private async startServing(epoch: Epoch): Promise<void> {
@@ -263,44 +278,26 @@ export class Volume {
       const again = { type: 'acquire', id: this.record.id, node: this.context.node, livenessEpoch, epoch: (epoch - 1) as Epoch } as const;
       this.acquired = { ...(await this.context.registry.propose<'acquire'>(again)), epoch };
     }
-    const { record, context } = this;
+    const { context, log } = this;
     const clean = handedOver !== null || (this.acquired?.clean ?? false);
-    const takeover = await context.blockStore.takeOver(record.id, epoch, clean);
-    if (handedOver) takeover.store.adoptUnsynced(handedOver.unsynced);
-    const map = await OpenMap.open({
-      blockStore: context.blockStore,
-      takeover,
-      volume: record.id,
-      epoch,
-      initialRoot: record.root,
-      naming: handedOver
-        ? { nextPageSequence: handedOver.nextPageSequence }
-        : { generation: (this.acquired as { generation: Generation }).generation },
-      bootId: context.bootId,
-      cache: context.pageCache,
-      log: this.log,
-    }).catch(async (error: unknown) => {
-      await takeover.store.close();
-      throw error;
-    });
+    const beginning = handedOver ?? (this.acquired as CommandValues['acquire']);
+    const map = await openMap(context, this.record, epoch, clean, beginning, log);
     const { sizeBytes, blockSizeBytes } = this.record;
     const owned = { map, epoch, lease: new OwnershipLease(context.lease(), context.clock, this.record.revoked) };
-    const answered = handedOver?.answered ?? [];
     const served = new ServedVolume({
       blockStore: context.blockStore,
       pages: map.pages,
       owned,
-      answered,
+      answered: handedOver?.answered ?? [],
       sizeBytes,
       blockSizeBytes,
       mergePace: context.mergePace,
-      claims: { clock: context.clock, log: this.log },
+      claims: { clock: context.clock, log },
     });
     served.onFailed = () => this.steps.want();
     await served.stopAdmitting();
     this.ownership = { epoch, sinceMs: context.clock.nowMs(), placed: handedOver?.placed ?? false };
     this.forgetHandOver(epoch);
-    this.log.info({ epoch, clean, blocks: map.pages.blocks }, 'serving');
     return served;
   }
 

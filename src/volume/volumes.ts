@@ -3,10 +3,11 @@ import { ArchipelagoError, type Epoch, type VolumeId } from '../base/index.ts';
 import { decodeHeader, type NodeRecord, PagedTree, type PageRef, type VolumeRecord } from '../mapper/index.ts';
 import type { Link } from '../net/index.ts';
 import { type CheckResult, checkMap, MAX_PROBLEMS, writtenGenerations } from './check.ts';
-import type { HandOverState, VolumeContext } from './context.ts';
+import type { VolumeContext } from './context.ts';
 import { changes, type Device, type DeviceDirectory, type Extent, IO_FLUSH, IO_READ, MAX_EXTENTS, type VolumeIo } from './device.ts';
 import { type DiffPage, type DiffRequest, diffPage } from './diff.ts';
-import { type HandOverResult, handOverVolume, type RemovedVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
+import { type HandOverResult, handOverVolume } from './handover.ts';
+import { type RemovedVolume, releaseVolume, removeVolume, resizeVolume, snapshotVolume } from './operations.ts';
 import { ServedVolume } from './served-volume.ts';
 import { SessionServer } from './session-server.ts';
 import { Volume } from './volume.ts';
@@ -40,10 +41,7 @@ export class Volumes implements DeviceDirectory {
 
   constructor(context: VolumeContext) {
     this.context = context;
-    this.sessions = new SessionServer(
-      { volumeById: (id) => this.volumeById(id), receiveHandOver: (state) => this.receiveHandOver(state) },
-      context.log,
-    );
+    this.sessions = new SessionServer({ volumeById: (id) => this.volumeById(id) }, context.log);
   }
 
   // ---- what the registry says ----
@@ -92,12 +90,6 @@ export class Volumes implements DeviceDirectory {
   /** Links tell when they go down, so that their sessions end. */
   watchLink(link: Link): void {
     link.onDown(() => this.sessions.linkDown(link.peerId));
-  }
-
-  private receiveHandOver(state: HandOverState): boolean {
-    const volume = this.volumeById(state.volume);
-    volume?.receiveHandOver(state);
-    return volume !== null;
   }
 
   // ---- clients ----

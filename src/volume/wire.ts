@@ -14,7 +14,7 @@ import { type AnsweredChanges, SEQUENCE_WINDOW } from './sequences.ts';
 protobuf.util.Long = undefined as unknown as typeof protobuf.util.Long;
 protobuf.configure();
 
-/** Frame types of requests on bulk links. A handover's payload is `encodeObjectNames`. */
+/** Frame types of requests on bulk links. The payload of a handover, and of what prepares it, is `encodeObjectNames`. */
 export const ATTACH = 1;
 export const DETACH = 2;
 export const IO = 3;
@@ -23,6 +23,8 @@ export const HAND_OVER = 4;
 export const CLIENTS = 5;
 /** Which parts of a range hold data, an `ExtentsMessage`; answered with `encodeExtents`. */
 export const EXTENTS = 6;
+/** What the next owner can be told and do before a handover; a `PrepareMessage`, and a payload as that one's. */
+export const PREPARE = 8;
 
 /** A client at the sender has written for the first time; a `FirstWriteMessage`. */
 export const FIRST_WRITE = 7;
@@ -71,10 +73,17 @@ export interface FirstWriteMessage {
   attachedEpoch: number;
 }
 
-export interface HandOverMessage {
+export interface PrepareMessage {
   volume: number;
   /** The epoch that the receiver will own the volume under. What it is told counts for that one only. */
   epoch: number;
+  /** Grows with each attempt of the owner. */
+  attempt: number;
+  /** Names that were told in this attempt before; the first message has none. */
+  told: number;
+}
+
+export interface HandOverMessage extends PrepareMessage {
   nextPageSequence: number;
   /** `encodeAnswered`. */
   answered: Uint8Array;
@@ -132,13 +141,9 @@ export const ioCodec = codec<IoMessage>('Io', {
 });
 export const extentsCodec = codec<ExtentsMessage>('Extents', { session: 'uint64', offset: 'uint64', length: 'uint64', maxExtents: 'uint32' });
 export const firstWriteCodec = codec<FirstWriteMessage>('FirstWrite', { session: 'uint64', livenessEpoch: 'uint64', attachedEpoch: 'uint64' });
-export const handOverCodec = codec<HandOverMessage>('HandOver', {
-  volume: 'uint64',
-  epoch: 'uint64',
-  nextPageSequence: 'uint64',
-  answered: 'bytes',
-  placed: 'bool',
-});
+const ATTEMPT = { volume: 'uint64', epoch: 'uint64', attempt: 'uint64', told: 'uint32' } as const;
+export const prepareCodec = codec<PrepareMessage>('Prepare', ATTEMPT);
+export const handOverCodec = codec<HandOverMessage>('HandOver', { ...ATTEMPT, nextPageSequence: 'uint64', answered: 'bytes', placed: 'bool' });
 export const errorCodec = codec<ErrorMessage>('Error', { code: 'string', message: 'string', hint: 'string' });
 
 const NAME_BYTES = 16;

@@ -1,7 +1,7 @@
 /** The part of the contract of stores that is about logs, takeovers and durability. */
 import { describe, expect, it } from 'vitest';
 import { ArchipelagoError } from '../../src/base/index.ts';
-import type { BlockStore, ObjectName, Takeover, VolumeStore } from '../../src/blocker/index.ts';
+import { type BlockStore, type ObjectName, ObjectNames, type Takeover, type VolumeStore, type WritableBlockObject } from '../../src/blocker/index.ts';
 import type { StorePromises } from './block-store.ts';
 import {
   done,
@@ -252,6 +252,47 @@ function syncContract(open: () => Promise<StoreUnderTest>): void {
     expect(names(second.unsynced())).toEqual(['7/1']);
     await second.sync();
     expect(second.unsynced()).toEqual([]);
+  });
+
+  it('tells bit by bit what is unsynced, and leaves nothing out', async () => {
+    const volume = await owner(at.store);
+    const objects = [1, 2, 3].map((index) => volume.object(generation, index));
+    for (const each of objects) await done((waiter) => each.create(0, pattern(1, 512), waiter));
+    volume.adoptUnsynced([{ generation, index: 9 }]);
+    const watch = volume.watchUnsynced();
+    expect(names(watch.take())).toEqual(expect.arrayContaining(names(volume.unsynced())));
+    await volume.sync();
+    const write = (place: number) => done((waiter) => (objects[place] as WritableBlockObject).write(0, pattern(2, 512), waiter));
+    await write(0);
+    expect(names(watch.take())).toEqual(expect.arrayContaining(names(volume.unsynced())));
+    // Told before, and unsynced again since.
+    const synced = volume.sync();
+    await write(1);
+    await synced;
+    await write(0);
+    await write(0);
+    expect(names(watch.take())).toEqual(expect.arrayContaining(names(volume.unsynced())));
+    watch.close();
+    volume.watchUnsynced().close();
+  });
+
+  it('takes a set of names as it is, and leaves out what is written or removed here', async () => {
+    const first = await owner(at.store, 1, 1);
+    for (const index of [1, 2, 3]) await done((waiter) => first.object(generation, index).create(0, pattern(index, 512), waiter));
+    const left = new ObjectNames();
+    for (const name of first.unsynced()) left.add(name);
+    await first.close();
+    const second = await owner(at.other, 1, 2);
+    second.adoptUnsynced(left);
+    expect(names(second.unsynced())).toEqual(names([...left]));
+    await done((waiter) => second.object(generation, 1).write(0, pattern(4, 512), waiter));
+    const unsynced = names(second.unsynced());
+    expect(unsynced).toEqual([...new Set(unsynced)]);
+    await done((waiter) => second.object(generation, 2).remove(waiter));
+    expect(names(second.unsynced())).not.toContain('7/2');
+    await second.sync();
+    expect(second.unsynced()).toEqual([]);
+    expect(await readOf(second.object(generation, 3), 0, 512)).toEqual(pattern(3, 512));
   });
 
   it('syncs an adopted object that is gone without complaint', async () => {

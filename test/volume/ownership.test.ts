@@ -2,7 +2,9 @@
 import { afterEach, expect, test } from 'vitest';
 import { BLOCK_BYTES, Cluster, IO_TIMEOUT_MS, type Node } from '../../chaos/sim/ownership/cluster.ts';
 import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
-import { ATTACH, HAND_OVER } from '../../src/volume/wire.ts';
+import type { VolumeId } from '../../src/base/index.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { ATTACH, PREPARE } from '../../src/volume/wire.ts';
 
 let cluster: Cluster;
 
@@ -138,11 +140,39 @@ test('a handover whose message was lost with the link was not made, and says so'
   cluster.link('a', 'b').slow = [];
   const moved = expect(handOver('a', 'b')).rejects.toMatchObject({ code: 'unavailable' });
   await cluster.turns(50);
-  expect(cluster.link('a', 'b').sent.get(HAND_OVER)).toBe(1);
+  expect(cluster.link('a', 'b').sent.get(PREPARE)).toBe(1);
   cluster.cut('a', 'b');
   await cluster.until(moved);
   await cluster.until(write(a, 0, 1));
   expect(cluster.record('v').owner?.node).toBe('a');
+});
+
+test('the next owner is told of what becomes unsynced while it is told, and of nothing that an attempt before said', async () => {
+  await ownedByA();
+  const a = await attach('a');
+  for (const block of [0, 1]) await cluster.until(write(a, block * BLOCK_BYTES, 1));
+  const [there, back] = [cluster.link('a', 'b'), cluster.link('b', 'a')];
+  there.slow = [];
+  const first = handOver('a', 'b');
+  await cluster.turns(50);
+  back.slow = [];
+  there.deliver();
+  await cluster.turns(50, 5000);
+  await expect(first).rejects.toMatchObject({ code: 'unavailable' });
+  back.slow = null;
+  const second = handOver('a', 'b');
+  await cluster.turns(50);
+  await cluster.until(write(a, 2 * BLOCK_BYTES, 1));
+  for (let step = 0; step < 6; step++) {
+    there.deliver();
+    await cluster.turns(20, 100);
+    if (step === 0) await cluster.until(write(a, 3 * BLOCK_BYTES, 1));
+  }
+  there.slow = null;
+  await cluster.until(second);
+  const inside = cluster.node('b').volumes as unknown as { volumeById(id: VolumeId): Volume };
+  const { served } = inside.volumeById(volumeId());
+  expect(new Set(served?.map.store.unsynced().map(({ index }) => index))).toEqual(new Set([2, 3]));
 });
 
 test('I/O waits while the outcome of a handover is unknown, and goes on with it', async () => {

@@ -22,7 +22,7 @@ export async function snapshot(world: World, volume: Disk): Promise<void> {
   const end = world.begin('snapshot');
   let reserved: Generation | null = null;
   try {
-    await map.prepareCut();
+    await map.shortenJournal();
     if (life !== world.life) return;
     reserved = world.registry.reserve(volume.id);
     const generation = reserved;

@@ -1,7 +1,7 @@
 /** What the owner of a volume writes: its log and header, pages, and through `SimObject` the objects. */
 import { ArchipelagoError, type Epoch, type Generation, type VolumeId } from '../../../src/base/index.ts';
 import { storeClosed, superseded } from '../../../src/blocker/answers.ts';
-import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../../../src/blocker/store.ts';
+import type { ObjectName, StoreWaiter, UnsyncedWatch, VolumeStore, WritableBlockObject } from '../../../src/blocker/store.ts';
 import { type SimLog, settleLog } from './disk.ts';
 import { SimFile } from './file.ts';
 import { SimObject } from './object.ts';
@@ -227,7 +227,11 @@ export class SimVolumeStore implements VolumeStore {
     return [...this.dirtyObjects.values()];
   }
 
-  adoptUnsynced(names: readonly ObjectName[]): void {
+  watchUnsynced(): UnsyncedWatch {
+    return { take: () => this.unsynced(), close: () => undefined };
+  }
+
+  adoptUnsynced(names: Iterable<ObjectName>): void {
     for (const { generation, index } of names) this.dirtyObjects.set(`${generation}/${index}`, { generation, index });
   }
 

@@ -235,17 +235,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
       }
       return;
     }
-    // The descriptor was evicted. The kernel hands an error of an earlier write-back to whoever opens the file next and asks.
-    const fd = await openToSync(this.path);
-    if (fd === null) return;
-    const reopened = new Descriptor(fd, this.parts.log);
-    reopened.users++;
-    reopened.retire();
-    try {
-      await this.parts.durability.data(fd, this.path);
-    } finally {
-      reopened.leave();
-    }
+    await syncByName(this.parts, this.path);
   }
 
   /** Writes the first `length` bytes of `data`, synchronously where that will not wait. */
@@ -402,6 +392,23 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     }
     this.recentlyUsed = false;
     if (this.isUnused) this.owner.unused(this);
+  }
+}
+
+/**
+ * Makes durable what completed writes have left of an object whose descriptor was evicted, or belonged to another owner. One that is gone needs
+ * nothing. The kernel hands an error of an earlier write-back to whoever opens the file next and asks.
+ */
+export async function syncByName(parts: FileStoreParts, path: string): Promise<void> {
+  const fd = await openToSync(path);
+  if (fd === null) return;
+  const descriptor = new Descriptor(fd, parts.log);
+  descriptor.users++;
+  descriptor.retire();
+  try {
+    await parts.durability.data(fd, path);
+  } finally {
+    descriptor.leave();
   }
 }
 

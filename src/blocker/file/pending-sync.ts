@@ -1,12 +1,16 @@
 /** What one sync of a volume has to make durable. */
 import { open } from 'node:fs/promises';
 import { hex16 } from '../../base/index.ts';
-import type { ObjectFile } from './object-file.ts';
+import { ObjectNames } from '../object-names.ts';
+import { objectPath } from './layout.ts';
+import { type ObjectFile, syncByName } from './object-file.ts';
 import type { FileStoreParts } from './parts.ts';
 import { forEachBounded } from './rounds.ts';
 
 export class PendingSync {
   readonly objects = new Set<ObjectFile>();
+  /** Left by the owner before, and not written to here since. Names alone, taken as they come: there may be many, and a guest waits for a handover. */
+  adopted = new ObjectNames();
   /** Paths of pages. */
   readonly pages = new Set<string>();
   /** Paths of directories that got new entries. */
@@ -31,6 +35,7 @@ export async function syncPending(parts: FileStoreParts, batch: PendingSync): Pr
 /** Objects that are removed meanwhile are left out. */
 function* filesOf(parts: FileStoreParts, batch: PendingSync): Iterable<() => Promise<void>> {
   for (const file of batch.objects) yield () => file.makeDurable();
+  for (const { generation, index } of batch.adopted) yield () => syncByName(parts, objectPath(parts.directory, generation, index));
   for (const path of batch.pages) yield () => syncPage(parts, path);
 }
 

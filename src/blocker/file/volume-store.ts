@@ -2,9 +2,10 @@
 import { constants, mkdirSync, readdir, rmSync, writeFileSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ArchipelagoError, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
+import { ArchipelagoError, assert, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
 import { storeClosed, volumeText } from '../answers.ts';
-import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
+import { ObjectNames } from '../object-names.ts';
+import type { ObjectName, StoreWaiter, UnsyncedWatch, VolumeStore, WritableBlockObject } from '../store.ts';
 import { writeDurably } from './durability.ts';
 import { Journal, type JournalOwner } from './journal.ts';
 import { BLOCKS, HEADER, NEW_HEADER, PAGES, pagePath, UNSYNCED, volumePath } from './layout.ts';
@@ -45,6 +46,8 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   private inherited: Promise<unknown> | null;
   /** True while the log holds the mark of what the next owner would have to sync. */
   private hasLeftWord: boolean;
+  /** What has become unsynced since somebody asked for it. */
+  private unsyncedWatch: Set<ObjectName> | null = null;
   private pageWrites = 0;
   /** The generation whose directory of pages is there. */
   private pagesOf: Generation | null = null;
@@ -218,17 +221,41 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   }
 
   unsynced(): ObjectName[] {
-    const files = new Set([...(this.syncing?.objects ?? []), ...this.pending.objects]);
-    return Array.from(files, ({ generation, index }) => ({ generation, index }));
+    const names = new ObjectNames();
+    for (const name of this.namesOfUnsynced()) names.add(name);
+    return Array.from(names, ({ generation, index }) => ({ generation, index }));
   }
 
-  adoptUnsynced(names: readonly ObjectName[]): void {
-    for (const { generation, index } of names) {
-      const file = this.objects.get(generation, index);
-      // The entries as well: the owner before may have made the object and the directory.
-      this.created(file);
-      if (!file.dirty) this.changed(file);
-    }
+  /** Some of them twice. */
+  private namesOfUnsynced(): ObjectName[] {
+    const { syncing, pending } = this;
+    return [...(syncing?.adopted ?? []), ...(syncing?.objects ?? []), ...pending.adopted, ...pending.objects];
+  }
+
+  watchUnsynced(): UnsyncedWatch {
+    assert(this.unsyncedWatch === null, 'one at a time is told of what is unsynced');
+    let names = this.namesOfUnsynced();
+    const come = new Set<ObjectName>();
+    this.unsyncedWatch = come;
+    return {
+      take: () => {
+        const taken = [...names, ...come];
+        names = [];
+        come.clear();
+        return taken;
+      },
+      close: () => {
+        this.unsyncedWatch = null;
+      },
+    };
+  }
+
+  adoptUnsynced(names: Iterable<ObjectName>): void {
+    const { pending } = this;
+    if (names instanceof ObjectNames && pending.adopted.isEmpty) pending.adopted = names;
+    else for (const name of names) pending.adopted.add(name);
+    // The entries as well: the owner before may have made the objects and the directories.
+    for (const generation of pending.adopted.generations()) pending.addGeneration(`${this.parts.directory}/${BLOCKS}`, generation);
   }
 
   /** Both the volume's user and the store may call it, even at a time. */
@@ -280,12 +307,16 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   changed(file: ObjectFile): void {
     file.dirty = true;
     this.pending.objects.add(file);
+    this.pending.adopted.delete(file);
+    this.unsyncedWatch?.add(file);
   }
 
   removed(file: ObjectFile): void {
     file.dirty = false;
-    this.pending.objects.delete(file);
-    this.syncing?.objects.delete(file);
+    for (const batch of [this.pending, this.syncing]) {
+      batch?.objects.delete(file);
+      batch?.adopted.delete(file);
+    }
     this.observer.objectRemoved(file);
   }
 

@@ -1,7 +1,7 @@
 /** What the owner of a volume may do in RADOS. Whatever has been answered is durable, on every OSD that keeps it. */
 import { type ArchipelagoError, assert, type Epoch, type Generation, type VolumeId } from '../../base/index.ts';
 import { refuse, storeClosed, volumeText } from '../answers.ts';
-import type { ObjectName, StoreWaiter, VolumeStore, WritableBlockObject } from '../store.ts';
+import type { ObjectName, StoreWaiter, UnsyncedWatch, VolumeStore, WritableBlockObject } from '../store.ts';
 import { CREATE_EXCLUSIVE, CUT, GUARD, HEADER, JOURNAL, PAGE, REMOVE, SET_SEGMENTS, STAMP, WRITE, WRITE_FULL } from './binding.ts';
 import type { Operation, OperationTarget, RadosClient } from './client.ts';
 import { EXISTS, MISSING, radosError, STALE, staleEpoch } from './errors.ts';
@@ -123,6 +123,10 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
 
   unsynced(): ObjectName[] {
     return [];
+  }
+
+  watchUnsynced(): UnsyncedWatch {
+    return { take: () => [], close: () => undefined };
   }
 
   adoptUnsynced(): void {

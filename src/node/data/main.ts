@@ -105,7 +105,8 @@ async function start({ config, bootId, storeExists }: StartData): Promise<DataSt
     pageCache: new PageCache(),
     lease: () => lease.current,
     mergePace: mergeRate > 0 ? new ClockedMergePace(systemClock, mergeRate) : null,
-    bootId,
+    // What Ceph has answered is durable, whichever host a record is from. Elsewhere the hosts of the store's nodes are one.
+    bootId: store.kind === 'rados' ? config.clusterId : bootId,
     clock: systemClock,
     log,
     linkTo: (node) => peers.link(node),
