@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { AdminClient } from '../../src/gateway/http/client.ts';
 import { systemClock } from '../../src/node/clock.ts';
+import { nodePaths } from '../../src/node/cluster/layout.ts';
+import { groupMembers, type ProcessIdentity, readPidFile, signalProcess } from '../../src/node/cluster/processes.ts';
 
 const LAUNCHER = join(import.meta.dirname, '../../bin/archipelago.js');
 const execute = promisify(execFile);
@@ -68,6 +70,25 @@ export class BenchCluster {
 
   async down(): Promise<void> {
     await run(process.execPath, [LAUNCHER, 'down', '--data', this.directory, '--json']);
+  }
+
+  /** Whatever runs of it, without a good-bye. */
+  async kill(): Promise<void> {
+    for (const { name } of this.nodes) this.signal(name, 'SIGKILL');
+  }
+
+  /** The process that leads a node's group. */
+  processOf(name: string): ProcessIdentity {
+    const recorded = readPidFile(nodePaths(this.directory, name).pid);
+    if (recorded === null) throw new Error(`node ${name} was not started, or was stopped`);
+    return recorded;
+  }
+
+  /** Signals both processes of a node. */
+  signal(name: string, signal: NodeJS.Signals): void {
+    const daemon = this.processOf(name);
+    // The pid of one that is gone may be somebody else's by now.
+    if (groupMembers(daemon).length > 0) signalProcess(-daemon.pid, signal);
   }
 
   get nodes(): readonly ClusterNode[] {
