@@ -7,7 +7,8 @@ import { DATA } from '../support/nbd.ts';
 import { type BenchCluster, sleep } from '../support/processes.ts';
 
 const SIZE = 64 << 20;
-const PARALLEL = 8;
+const PARALLEL = 4;
+const TRIES = 25;
 const REST_MS = 2000;
 const LIMIT_MS = 10_000;
 
@@ -20,7 +21,16 @@ export async function measureMany(cluster: BenchCluster, count: number): Promise
   const make = async (): Promise<void> => {
     for (let name = left.pop(); name !== undefined; name = left.pop()) {
       await admin.call('POST', '/v1/volumes', { name, size: SIZE });
-      await admin.call('POST', volumePath(name, 'migrate'), { to: dying });
+      // As long as many volumes are taken over or made, a node may refuse for a moment.
+      for (let tries = 0; tries < TRIES; tries++) {
+        try {
+          await admin.call('POST', volumePath(name, 'migrate'), { to: dying });
+          break;
+        } catch (error) {
+          if (tries === TRIES - 1) throw error;
+          await sleep(200);
+        }
+      }
       const client = await NbdClient.connect(cluster.uri(staying, name));
       clients.set(name, client);
       await client.write(0, DATA.subarray(0, 4096));

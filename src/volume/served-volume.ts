@@ -391,7 +391,6 @@ export class ServedVolume implements SplitOwner {
 
   private end(io: VolumeIo, error: ArchipelagoError | null): void {
     this.inFlight--;
-    if (error !== null && this.owned?.map.failed) this.onFailed?.();
     if (this.takeBack) {
       // What was found here does not hold for whoever serves it next.
       io.hole = false;
@@ -399,6 +398,8 @@ export class ServedVolume implements SplitOwner {
     } else {
       io.done(error);
     }
+    // After the answer: an ownership that ends takes back what has none, and a flush that has failed must not succeed at the next owner.
+    if (error !== null && this.owned?.map.failed) this.onFailed?.();
     this.tellDrained();
   }
 

@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { BLOCK_BYTES, Cluster, IO_TIMEOUT_MS, type Node } from '../../chaos/sim/ownership/cluster.ts';
 import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
-import type { VolumeId } from '../../src/base/index.ts';
+import { ArchipelagoError, type VolumeId } from '../../src/base/index.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { ATTACH, PREPARE } from '../../src/volume/wire.ts';
 
@@ -173,6 +173,42 @@ test('the next owner is told of what becomes unsynced while it is told, and of n
   const inside = cluster.node('b').volumes as unknown as { volumeById(id: VolumeId): Volume };
   const { served } = inside.volumeById(volumeId());
   expect(new Set(served?.map.store.unsynced().map(({ index }) => index))).toEqual(new Set([2, 3]));
+});
+
+test('an owner whose sync has failed gives the volume up, and its next owner fences it like one that died', async () => {
+  await ownedByA();
+  const [a, b] = [await attach('a'), await attach('b')];
+  await cluster.until(write(a, 0, 1));
+  await cluster.until(flush(a));
+  await cluster.until(write(b, 512, 2));
+  const inside = (name: string) => (cluster.node(name).volumes as unknown as { volumeById(id: VolumeId): Volume }).volumeById(volumeId());
+  const failing = inside('a').served?.map;
+  if (failing === undefined) throw new Error('a serves the volume');
+  const generation = failing.naming;
+  failing.store.sync = () => Promise.reject(new ArchipelagoError('io-error', 'the disk is gone'));
+  const before = cluster.record('v');
+  // Nobody can tell what is durable, so whoever asked is told, and nothing more is written here.
+  await expect(cluster.until(flush(b))).rejects.toMatchObject({ code: 'io-error' });
+  expect(failing.failed).toMatchObject({ code: 'io-error' });
+  await cluster.until(write(b, 1024, 3));
+  await cluster.until(write(a, 1536, 4));
+  await cluster.until(flush(b));
+  const { owner, epoch } = cluster.record('v');
+  expect(epoch).toBe(before.epoch + 1);
+  const next = inside(owner?.node ?? '').served?.map;
+  expect(next).not.toBe(failing);
+  expect(next?.naming).toBeGreaterThan(generation);
+  expect(next?.isUnclean(generation)).toBe(true);
+  for (const device of [a, b]) {
+    for (const [offset, value] of [
+      [0, 1],
+      [512, 2],
+      [1024, 3],
+      [1536, 4],
+    ] as const)
+      expect(await cluster.until(read(device, offset))).toBe(value);
+  }
+  expect((await cluster.until(cluster.node(owner?.node ?? '').volumes.check(volumeId()))).problems).toEqual([]);
 });
 
 test('I/O waits while the outcome of a handover is unknown, and goes on with it', async () => {
