@@ -50,6 +50,8 @@ export const FIRST_WRITE_HISTORIES: readonly History[] = [
         await story.attach(node);
         await story.write(node, write);
         await story.pass(300);
+        // A move that has begun ends: whoever called it is there.
+        await story.rest();
         await story.leave(node);
       }
     },
