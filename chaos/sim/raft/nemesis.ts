@@ -45,7 +45,8 @@ interface Trap {
 /** Of the writes of its own: a register and numbers that no client uses. */
 const REGISTER = 200;
 const FIRST_WRITE = 2_000_000;
-const WRITE_GAP_MS = 10;
+/** Slow enough that a member of no followers does not pile up more than they take in at once afterwards. */
+const WRITE_GAP_MS = 40;
 /** Traps that wait; more are not set. */
 const MAX_TRAPS = 8;
 

@@ -113,7 +113,7 @@ export const lateSnapshot: Move = (nemesis) => {
   network.heal();
   handOver(nemesis, leader, () => {
     nemesis.cutBetween([behind], [leader, ...rest]);
-    nemesis.keepBusy(leader, 3_000);
+    nemesis.keepBusy(leader, 1_500);
     nemesis.later(200 + random.unit() * 1_000, () => nemesis.trap({ on: 'written', kind: 'append', spring }, 1_000));
   });
 };
