@@ -5,6 +5,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Durability, systemDurability } from '../../src/blocker/file/durability.ts';
 import { isDead, type OwnerProcess, parseOwner, thisProcess } from '../../src/blocker/file/owner-process.ts';
+import type { FileStoreParts } from '../../src/blocker/file/parts.ts';
+import { takeLogOver } from '../../src/blocker/file/takeover.ts';
 import type { BlockStore, FileStoreOptions } from '../../src/blocker/index.ts';
 import { done, epochOf, expectBytes, expectCode, generationOf, joined, owner, pattern, readOf, volumeId, zeros } from '../contract/store-support.ts';
 import { ModelDisk } from './model-disk.ts';
@@ -227,5 +229,25 @@ describe('the process of an owner', () => {
     child.kill('SIGKILL');
     await exited;
     expect((await (await daemon()).takeOver(volumeId(1), epochOf(2), false)).quiet).toBe(true);
+  });
+});
+
+describe('a takeover', () => {
+  it('tells of an owner whose log came into its place meanwhile', async () => {
+    await owner(await daemon(), 1, 1);
+    const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    const parts = { directory, bootId, durability: systemDurability, process: thisProcess(bootId) } as FileStoreParts;
+    let looks = 0;
+    const interrupted = {
+      ...parts,
+      // Asked for the log that is found, then for the one that is made.
+      get bootId() {
+        if (++looks === 2) takeLogOver(parts, volumeId(1), epochOf(2), true);
+        return bootId;
+      },
+    };
+    const { predecessor } = takeLogOver(interrupted, volumeId(1), epochOf(3), false);
+    expect(predecessor).toEqual({ epoch: 2, process: null, isDead: false });
+    expect(takeLogOver(parts, volumeId(1), epochOf(4), false).predecessor).toMatchObject({ epoch: 3, isDead: false });
   });
 });

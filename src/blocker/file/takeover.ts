@@ -41,12 +41,6 @@ export interface TakenLog extends LogContent {
   settle(): Promise<void>;
 }
 
-interface TrustedLog {
-  readonly path: string;
-  readonly epoch: Epoch;
-  readonly isOfThisBoot: boolean;
-}
-
 /** How often a log is read again because its owner, which should be dead, is replacing the header meanwhile. */
 const READ_ATTEMPTS = 8;
 /** How often a directory of copies is emptied again because a former owner still makes some. */
@@ -63,12 +57,13 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
     let content: LogContent = source === null ? { header: null, segments: [], unsynced: false } : readLog(source.path);
     // What was left in the page cache under an earlier boot is durable or gone.
     content = { ...content, unsynced: source?.isOfThisBoot === true && (content.unsynced || !clean) };
-    const predecessor = source && predecessorOf(parts, source);
+    const found = source && predecessorOf(parts, source);
     // Under our own epoch we took it over before, and died before we could say so.
     if (source?.path !== logDirectory) placeLog(parts, logDirectory, content);
     else setUp(parts, logDirectory);
     const namesNow = readdirSync(directory);
     refuseStale(namesNow, volume, epoch);
+    const predecessor = ownerBetween(names, namesNow, source?.epoch ?? 0, epoch) ?? found;
     // From here on the owners before find our log. One that is about to place its own finds it as well, and gives up.
     for (const name of namesNow) if ((epochOf(name) ?? epoch) < epoch) endClaims(`${directory}/${name}/${CLAIMS}`);
     const leftovers = names.filter((name) => isLeftover(name, epoch)).map((name) => `${directory}/${name}`);
@@ -78,6 +73,21 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuseStale(readdirSync(directory), volume, epoch);
     throw ArchipelagoError.from(error, `taking over ${volumeText(volume)} in ${directory}`);
   }
+}
+
+/**
+ * An owner whose log came into its place after we had looked and before ours was there. It goes on for a moment, so something of it may be
+ * under way; but nothing of it was ever answered, since its ownership had ended before ours began, and so there is nothing in its log for us.
+ */
+function ownerBetween(before: readonly string[], now: readonly string[], after: number, epoch: Epoch): TakenLog['predecessor'] {
+  const newest = Math.max(
+    after,
+    ...now
+      .filter((name) => !before.includes(name))
+      .map((name) => epochOf(name) ?? 0)
+      .filter((owner) => owner < epoch),
+  );
+  return newest === after ? null : { epoch: newest as Epoch, process: null, isDead: false };
 }
 
 function predecessorOf(parts: FileStoreParts, source: TrustedLog): TakenLog['predecessor'] {
