@@ -28,7 +28,7 @@ export const FORWARDING_WORLD_BUGS: readonly WorldBug[] = [
       }),
   },
   {
-    name: 'handover-forgets-unsynced',
+    name: 'handover-tells-no-unsynced',
     mistake: 'a handover does not tell what was written and not synced, so that no flush of the new owner covers it',
     data(patient) {
       watchServed(patient, ({ map }) => {

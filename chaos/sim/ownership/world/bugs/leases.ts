@@ -107,7 +107,7 @@ export const LEASE_WORLD_BUGS: readonly WorldBug[] = [
     },
   },
   {
-    name: 'lease-outlives-expiry',
+    name: 'expired-lease-counts-on',
     mistake: 'a lease for a new liveness epoch also counts for what was owned under the one before',
     data({ lease }) {
       wrap(lease, 'begin', (begin) => (livenessEpoch) => {
