@@ -48,7 +48,8 @@ export async function measureIo(world: World, { seconds, turns }: Turns): Promis
   for (const load of LOADS) {
     const figures = new Map<string, number[]>();
     for (let turn = 0; turn < turns; turn++) {
-      for (const target of targets) {
+      // Each has each place in turn, because what one has written the OSD may still be putting away under the next.
+      for (const target of [...targets.slice(turn % targets.length), ...targets.slice(0, turn % targets.length)]) {
         const fio = [...load.fio, `--size=${SIZE}`, '--time_based', `--runtime=${seconds}`];
         take(figures, target, rateOf(load, await runFio(world.signal, [target], fio)));
       }
