@@ -1,7 +1,4 @@
-/**
- * `npm run soak -- NAME [--minutes M] [--seed S]`: runs `soaks/NAME.ts`. Without NAME, lists them. The last line of its output is JSON. Exit 0:
- * nothing was wrong; 1: something was, and the line before says how to run it again; 2: no such soak; 130: stopped.
- */
+/** `npm run soak -- NAME`: runs `soaks/NAME.ts`; `help` says how. The last line of its output is JSON. */
 import { randomInt } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +10,7 @@ const INTERRUPTED = 130;
 const MAX_SEED = 2 ** 32;
 
 const { values, positionals } = parseArgs({
-  options: { minutes: { type: 'string' }, seed: { type: 'string' } },
+  options: { minutes: { type: 'string' }, seed: { type: 'string' }, help: { type: 'boolean', default: false } },
   allowPositionals: true,
 });
 const soaks = await loadAll();
@@ -22,8 +19,8 @@ const chosen = soaks.find((each) => each.name === name);
 const minutes = Number(values.minutes ?? chosen?.minutes);
 const seed = Number(values.seed ?? randomInt(MAX_SEED));
 
-if (name === undefined) {
-  for (const each of soaks) process.stdout.write(`${each.name.padEnd(14)} ${each.summary} (${each.minutes} min)\n`);
+if (name === undefined || values.help) {
+  process.stdout.write(help());
 } else if (chosen === undefined) {
   process.stderr.write(`no soak '${name}'; there are: ${soaks.map((each) => each.name).join(', ')}\n`);
   process.exitCode = 2;
@@ -32,6 +29,20 @@ if (name === undefined) {
   process.exitCode = 2;
 } else {
   process.exitCode = await runSoak(chosen);
+}
+
+function help(): string {
+  const list = soaks.map((each) => `  ${each.name.padEnd(14)} ${each.summary} (${each.minutes} min)\n`).join('');
+  return `npm run soak -- NAME [--minutes M] [--seed S]
+
+Long loops of faults over real daemons, which it starts and ends.
+
+${list}
+  --minutes M    how long, in place of the minutes above
+  --seed S       which faults, and when; another one each time by default
+
+Exit 0: nothing was wrong; 1: something was; 2: wrong options; 130: stopped.
+`;
 }
 
 async function loadAll(): Promise<Soak[]> {
