@@ -54,12 +54,13 @@ export function unlock(state: State, command: CommandOf<'unlock'>): VolumeRecord
 export function revoke(state: State, command: CommandOf<'revoke'>): VolumeRecord {
   const { holder } = command;
   const volume = changeable(state, command.id);
-  const { name, hold, owner, fenced } = volume.record;
+  const { name, hold, owner, fenced, revoked } = volume.record;
   if (hold === null || hold.mode === 'shared' || !isHolder(hold, holder)) {
     throw refusal('conflict', `volume ${quote(name)} is not locked by node ${quote(holder)} any more`, 'look it up again');
   }
   const now = [...new Set([...fenced, holder])].sort();
-  return update(state, volume, { hold: null, fenced: now, revoked: owner?.node === holder });
+  // An owner that was to give the volume up still is: it answers nobody any more, whoever has locked the volume since.
+  return update(state, volume, { hold: null, fenced: now, revoked: revoked || owner?.node === holder });
 }
 
 /** Nobody but the holder of a lock becomes the owner, or takes its lock away. */

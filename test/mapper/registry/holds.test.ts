@@ -147,6 +147,17 @@ describe('revoke', () => {
     story.refuse(revoking('c'), 'conflict');
   });
 
+  it('of a lock that another node has taken meanwhile leaves the owner to give the volume up as before', () => {
+    const story = disk();
+    story.do(locking(story, 'a'));
+    story.do(revoking('a'));
+    story.do(locking(story, 'b'));
+    expect(story.do(revoking('b'))).toMatchObject({ owner: { node: 'a' }, fenced: ['a', 'b'], revoked: true });
+    // A has no lease for it any more, so that nobody would serve it.
+    story.do({ type: 'grant', id: id(1), epoch: epoch(1), term: 1 });
+    expect(story.acquire(id(1), 'c')).toMatchObject({ record: { owner: { node: 'c' }, revoked: false } });
+  });
+
   it('is over when the volume has changed hands', () => {
     const story = disk();
     story.do(locking(story, 'a'));

@@ -82,6 +82,8 @@ class Watch {
       expect(is.owner.epoch).toBe(is.epoch);
       expect(is.clean).toBe(false);
       if (!gained) expect(is.owner).toEqual(was.owner);
+      // It has no lease for this ownership any more, and gets none.
+      if (!gained && was.revoked) expect(is.revoked, 'who is to give a volume up is to until it has').toBe(true);
       const livenessEpoch = registry.node(is.owner.node)?.livenessEpoch ?? -1;
       if (gained) this.ownedUnder.set(is.id, livenessEpoch);
       expect(this.ownedUnder.get(is.id)).toBe(livenessEpoch);
