@@ -72,12 +72,11 @@ export class Channel {
       return;
     }
     const { id } = message;
-    Promise.resolve()
-      .then(() => method(message.parameters))
-      .then(
-        (value) => this.post({ kind: 'answer', id, value }),
-        (error: unknown) => this.post({ kind: 'answer', id, error: ArchipelagoError.from(error, message.method).toBody() }),
-      );
+    // Begun at once: a notice that was sent after it may be the next call of this, in the same turn.
+    new Promise((resolve) => resolve(method(message.parameters))).then(
+      (value) => this.post({ kind: 'answer', id, value }),
+      (error: unknown) => this.post({ kind: 'answer', id, error: ArchipelagoError.from(error, message.method).toBody() }),
+    );
   }
 
   private disconnected(): void {
