@@ -51,6 +51,8 @@ export class NodeLife {
     const active = channel.request('activate', { livenessEpoch, ...this.table() } satisfies Activate);
     this.channel = channel;
     this.options.leases()?.begin(livenessEpoch);
+    // The entries that brought the answer late may have brought the end of that lease as well, and no other change tells of it again.
+    this.checkOwnRecord();
     await active;
     this.options.log.info({ livenessEpoch }, 'ready');
   }
