@@ -72,7 +72,7 @@ export class Network {
   readonly counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, straggled: 0, cut: 0, heldBack: 0, echoed: 0 };
   readonly deliver: (from: string, to: string, frame: Uint8Array) => void;
   conditions: NetworkConditions = CALM;
-  /** By the kind of frame. */
+  /** By the kind of frame, or by that, the sender and the receiver: `append a b`. */
   readonly troubles = new Map<string, KindTrouble>();
   private readonly links = new Map<string, Map<string, Link>>();
   private readonly scheduler: Scheduler;
@@ -92,7 +92,7 @@ export class Network {
       return;
     }
     let extraMs = 0;
-    const trouble = this.troubles.size === 0 ? undefined : this.troubles.get(kind);
+    const trouble = this.troubles.size === 0 ? undefined : (this.troubles.get(kind) ?? this.troubles.get(`${kind} ${from} ${to}`));
     if (trouble !== undefined && random.chance(trouble.chance)) {
       if (trouble.does === 'lose') {
         counts.lost++;

@@ -65,6 +65,11 @@ export class Guest {
     this.node = to;
   }
 
+  /** Moves unless it is there, or on its way. */
+  sit(at: SimNode): void {
+    if (at !== this.node) this.move(at);
+  }
+
   /** Its data process is gone. With the power it is gone itself, and what it knew. */
   died(process: DataProcess): void {
     if (this.process !== process) return;
@@ -135,7 +140,7 @@ export class Guest {
   private request(): void {
     const { random, world } = this;
     const { writes } = world.setting.guests;
-    if (random.chance(0.08)) this.flush();
+    if (world.guestsFlush || random.chance(0.08)) this.flush();
     else if (random.chance(writes)) this.change();
     else this.read();
   }

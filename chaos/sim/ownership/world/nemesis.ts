@@ -4,6 +4,7 @@ import { CALM } from '../../network.ts';
 import type { ControlProcess } from './control-process.ts';
 import { drawMoves, type WeightedMove } from './moves.ts';
 import type { SimNode } from './node.ts';
+import type { Plot } from './plots.ts';
 import type { World } from './world.ts';
 
 const NO_COUNTS = {
@@ -52,21 +53,31 @@ export class Nemesis {
   }
 
   start(): void {
-    this.next();
+    if (this.world.plot === null) this.next();
+    else this.playOn(this.world.plot);
   }
 
   stop(): void {
     this.stopped = true;
     const { world } = this;
-    this.heal();
+    this.mend();
+    world.guestsFlush = false;
     world.network.conditions = { ...CALM, delayMs: world.setting.networkMs };
-    world.network.troubles.clear();
     Object.assign(world.storeFaults, { noSpace: 0, ioError: 0, syncError: 0 });
+    for (const node of world.nodes) {
+      node.applyStoreFaults();
+      node.start();
+    }
+  }
+
+  /** Whatever lasts until it is ended. */
+  private mend(): void {
+    const { world } = this;
+    this.heal();
+    world.network.troubles.clear();
     for (const node of world.nodes) {
       node.storeConditions.slowChance = 0;
       node.disk.conditions.writeMs = world.setting.logDiskMs;
-      node.applyStoreFaults();
-      node.start();
     }
   }
 
@@ -152,6 +163,19 @@ export class Nemesis {
     if (control?.raft === undefined) return;
     // Refused, or not possible now: both are answers. What must not happen the checkers see.
     what(control).then(then, () => undefined);
+  }
+
+  /** A guest at each node, a plot, and a while to recover. */
+  private playOn(plot: Plot): void {
+    const { world } = this;
+    for (const [at, guest] of world.guests.entries()) guest.sit(world.nodes[at % world.nodes.length] as SimNode);
+    this.later(200 + 400 * this.random.unit(), () => {
+      plot.play(this);
+      this.later(plot.lastsMs, () => {
+        this.mend();
+        this.later(400 * this.random.unit(), () => this.playOn(plot));
+      });
+    });
   }
 
   private next(): void {

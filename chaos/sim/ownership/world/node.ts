@@ -30,9 +30,9 @@ export class SimNode {
     this.name = name;
     this.random = random;
     const { setting, scheduler } = world;
-    const { driftPart } = setting;
+    const { driftPart, clocksAtEnds } = setting;
     // At the ends of what is allowed more often than in between.
-    const rate = 1 + driftPart * (random.chance(0.6) ? (random.chance(0.5) ? 1 : -1) : 2 * random.unit() - 1);
+    const rate = 1 + driftPart * (random.chance(clocksAtEnds ? 1 : 0.6) ? (random.chance(0.5) ? 1 : -1) : 2 * random.unit() - 1);
     this.controlHost = new Host(`${name} control`, scheduler, rate, () => undefined);
     this.dataHost = new Host(`${name} data`, scheduler, rate, () => undefined);
     this.disk = new Disk(this.controlHost, configurationOf(setting.names), random.fork(), diskCounts);

@@ -34,6 +34,23 @@ export interface Setting {
   readonly storeErrors: boolean;
   /** How far clocks run fast or slow: two of them differ by twice that, and by less than the allowance over one lease. */
   readonly driftPart: number;
+  /** All clocks run as fast or as slow as they may. */
+  readonly clocksAtEnds: boolean;
+}
+
+/** Small, for a plot to be played often in little time: a guest at each node, and clocks as far apart as they may be. */
+export function forPlot(setting: Setting): Setting {
+  const { guests, networkMs, logDiskMs } = setting;
+  return {
+    ...setting,
+    names: ['a', 'b', 'c'],
+    networkMs: Math.min(networkMs, 5),
+    logDiskMs: Math.min(logDiskMs, 5),
+    guests: { ...guests, count: 3, thinkMs: Math.max(10, guests.thinkMs), depth: Math.min(2, guests.depth), sectors: 1, writes: 0.5 },
+    storeErrors: false,
+    driftPart: 0.1,
+    clocksAtEnds: true,
+  };
 }
 
 export function drawSetting(random: Prng): Setting {
@@ -61,5 +78,6 @@ export function drawSetting(random: Prng): Setting {
     merges: random.chance(0.4),
     storeErrors: random.chance(0.15),
     driftPart: pick([0, 0.05, 0.1]),
+    clocksAtEnds: false,
   };
 }

@@ -23,7 +23,8 @@ import type { DataProcess } from './data-process.ts';
 import { Guest } from './guests.ts';
 import { Nemesis, type NemesisCounts } from './nemesis.ts';
 import { SimNode } from './node.ts';
-import { drawSetting, type Setting } from './setting.ts';
+import { PLOTS, type Plot } from './plots.ts';
+import { drawSetting, forPlot, type Setting } from './setting.ts';
 import { Snapshots } from './snapshots.ts';
 
 const VOLUME_BLOCKS = 8;
@@ -50,6 +51,8 @@ export interface WorldReport {
 export class World {
   readonly scheduler = new Scheduler();
   readonly setting: Setting;
+  /** What is played; null: faults as they come. */
+  readonly plot: Plot | null;
   readonly network: Network;
   readonly disk: SimDisk;
   readonly nodes: readonly SimNode[];
@@ -60,6 +63,8 @@ export class World {
   guestsStopped = false;
   /** What the power left is being looked at, and no guest is there. */
   isSettling = false;
+  /** Guests do nothing but flush. */
+  guestsFlush = false;
   /** Some nodes' guests may be refused changes. */
   holdsUsed = false;
   /** Errors of the store may reach guests. */
@@ -79,7 +84,9 @@ export class World {
   constructor(seed: number, bug: WorldBug | null) {
     this.random = new Prng(seed);
     this.bug = bug;
-    this.setting = drawSetting(this.random.fork());
+    this.plot = PLOTS[seed % PLOTS.length] ?? null;
+    const setting = drawSetting(this.random.fork());
+    this.setting = this.plot === null ? setting : forPlot(setting);
     const { names, networkMs, fence, guests } = this.setting;
     this.disk = new SimDisk(fence);
     this.account = new Account(VOLUME_ID);
