@@ -119,39 +119,35 @@ const lateWrites: Move = (nemesis) => {
   });
 };
 
-/** An owner hears that it is none any more before those do that wait for its answers, and its store is not done with what it was sent. */
-const deposedEarly: Move = (nemesis) => {
-  const { random, world } = nemesis;
-  const roles = cast(nemesis);
-  if (roles === null) return;
-  const { leader, owner, third } = roles;
-  silence(nemesis, owner, leader);
-  nemesis.later(600 + 500 * random.unit(), () => {
-    nemesis.counts.slowStores++;
-    Object.assign(owner.storeConditions, { slowChance: 0.9, slowMs: 2_000 });
-    for (const other of nemesis.others(third)) world.network.slowLink(other.name, third.name, 800);
-  });
-};
-
-/** An owner gives the volume away and gets it back before it hears that it was gone. */
+/** An owner gives the volume away and gets it back before it hears that it was gone; what there is has changed meanwhile. */
 const thereAndBack: Move = (nemesis) => {
   const { random, world } = nemesis;
   const roles = cast(nemesis);
   if (roles === null) return;
   const { leader, owner, third } = roles;
-  const next = nemesis.oneOf([leader, third]);
-  const epoch = owner.control?.registry.byName('v')?.epoch ?? 0;
-  for (const other of nemesis.others(owner)) world.network.slowLink(other.name, owner.name, 300 + 900 * random.unit());
-  nemesis.counts.migrations++;
-  nemesis.ask(owner, (control) => control.migrate(next.name));
-  let tries = 150;
-  const giveBack = () => {
-    const record = next.control?.registry.byName('v');
-    if (record?.owner?.node === next.name && record.epoch > epoch) nemesis.ask(next, (control) => control.migrate(owner.name));
-    else if (--tries > 0) nemesis.later(20, giveBack);
+  silence(nemesis, leader, owner);
+  const back = () => {
+    nemesis.counts.migrations++;
+    nemesis.ask(third, (control) => control.migrate(owner.name));
+    whenOwner(nemesis, leader, owner, () => nemesis.later(random.unit() * 30, () => world.network.heal()));
   };
-  nemesis.later(20, giveBack);
+  nemesis.counts.migrations++;
+  nemesis.ask(third, (control) => control.migrate(third.name));
+  whenOwner(nemesis, third, third, () => {
+    nemesis.ask(third, (control) => world.snapshots.take(control));
+    nemesis.later(50 + 200 * random.unit(), back);
+  });
 };
+
+/** Once, when `teller` knows that `owner` owns the volume. */
+function whenOwner(nemesis: Nemesis, teller: SimNode, owner: SimNode, then: () => void): void {
+  let tries = 500;
+  const look = () => {
+    if (teller.control?.registry.byName('v')?.owner?.node === owner.name) then();
+    else if (--tries > 0) nemesis.later(3, look);
+  };
+  look();
+}
 
 /** The power fails as soon as guests have been told that what they wrote is safe. */
 const flushedByOthers: Move = (nemesis) => {
@@ -212,7 +208,7 @@ export const PLOTS: readonly (Plot | null)[] = [
   { play: thereAndBack, lastsMs: 4_000 },
   { play: endOfTheTerm, lastsMs: 2_500 },
   null,
-  { play: deposedEarly, lastsMs: 4_000 },
+  null,
   { play: flushedByOthers, lastsMs: 1_500 },
   { play: lateToKnow, lastsMs: 4_000 },
   null,

@@ -44,9 +44,10 @@ export function forPlot(setting: Setting): Setting {
   return {
     ...setting,
     names: ['a', 'b', 'c'],
+    faultsMs: 16_000,
     networkMs: Math.min(networkMs, 5),
     logDiskMs: Math.min(logDiskMs, 5),
-    guests: { ...guests, count: 3, thinkMs: Math.max(10, guests.thinkMs), depth: Math.min(2, guests.depth), sectors: 1, writes: 0.5 },
+    guests: { ...guests, count: 3, thinkMs: Math.max(10, guests.thinkMs), sectors: 1, writes: 0.5 },
     storeErrors: false,
     driftPart: 0.1,
     clocksAtEnds: true,
