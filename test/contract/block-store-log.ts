@@ -107,6 +107,21 @@ function logContract(open: () => Promise<StoreUnderTest>): void {
     expectBytes(segments[0]?.bytes as Uint8Array, joined(pattern(3, 10), pattern(9, 10)));
   });
 
+  it('keeps a segment that is begun while others are dropped, whichever of the two is quicker', async () => {
+    const volume = await owner(at.store, 1, 1);
+    await append(volume, 1, 0, pattern(1, 10));
+    for (let segment = 2; segment <= 20; segment++) {
+      const dropping = volume.dropSegments(segment - 1);
+      // Also when the drop is half done.
+      for (let turns = segment % 5; turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+      await append(volume, segment, 0, pattern(segment, 10));
+      await dropping;
+    }
+    const { segments } = await takeOver(at.other, 2);
+    expect(segments.map(({ number }) => number)).toEqual([19, 20]);
+    expectBytes(segments[1]?.bytes as Uint8Array, pattern(20, 10));
+  });
+
   it('keeps nothing of the buffers that it was given, and gives its own away', async () => {
     const volume = await owner(at.store, 1, 1);
     const [header, record] = [pattern(1, 100), pattern(2, 100)];

@@ -15,7 +15,9 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
   failure: ArchipelagoError | null = null;
   private readonly client: RadosClient;
   /** Segments on the list, ascending. */
-  private listed: number[];
+  private listed: readonly number[];
+  /** The change of the list that was begun last. */
+  private listing: Promise<void> = Promise.resolve();
   /** Those whose objects are known to exist. */
   private readonly made: Set<number>;
   private underWay = 0;
@@ -73,15 +75,25 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
   /** First the list, then the object. */
   private makeSegment(segment: number): Promise<void> {
     return this.during(async () => {
-      if (!this.listed.includes(segment)) await this.writeList([...this.listed, segment].sort((a, b) => a - b));
+      await this.changeList((listed) => (listed.includes(segment) ? listed : [...listed, segment].sort((a, b) => a - b)));
       await this.mutate(JOURNAL, segment, CREATE_EXCLUSIVE | STAMP, null, 'making a journal segment', EXISTS);
       this.made.add(segment);
     });
   }
 
-  private async writeList(segments: number[]): Promise<void> {
-    await this.mutate(HEADER, 0, GUARD | SET_SEGMENTS, encodeList(segments), 'listing the journal segments');
-    this.listed = segments;
+  /**
+   * One after the other: a segment is made while others are dropped, and a list that was thought of before the new one was on it would take
+   * it off again. The next owner would not read that segment, and what is in it was answered.
+   */
+  private changeList(change: (listed: readonly number[]) => readonly number[]): Promise<void> {
+    const next = async (): Promise<void> => {
+      const segments = change(this.listed);
+      if (segments === this.listed) return;
+      await this.mutate(HEADER, 0, GUARD | SET_SEGMENTS, encodeList(segments), 'listing the journal segments');
+      this.listed = segments;
+    };
+    this.listing = this.listing.then(next, next);
+    return this.listing;
   }
 
   dropSegments(segment: number): Promise<void> {
@@ -89,7 +101,7 @@ export class RadosVolumeStore implements VolumeStore, OperationTarget {
       const gone = this.listed.filter((number) => number < segment);
       if (gone.length === 0) return;
       await Promise.all(gone.map((number) => this.mutate(JOURNAL, number, GUARD | REMOVE, null, 'removing a journal segment', MISSING)));
-      await this.writeList(this.listed.filter((number) => number >= segment));
+      await this.changeList((listed) => listed.filter((number) => !gone.includes(number)));
       for (const number of gone) this.made.delete(number);
     });
   }
