@@ -130,6 +130,7 @@ function objectContract(open: () => Promise<StoreUnderTest>, { tellsUsage = true
     const zeroes: [offset: number, length: number][] = [
       [4 * KIB, 4 * KIB],
       [100, 200],
+      [512, 0],
       [64 * KIB, 512 * KIB],
       [2 * MIB, MIB],
       [900 * KIB, 3 * MIB],

@@ -10,6 +10,8 @@ import type { RadosVolumeStore } from './volume-store.ts';
 /** A hint for the OSD's allocator: blocks are this long by default, and objects do not grow beyond them. */
 const EXPECTED_OBJECT_BYTES = 4 << 20;
 
+const NO_DATA = new Uint8Array(0);
+
 /** What an operation has to do when it is answered. */
 const READING = 0;
 const CHANGING = 1;
@@ -52,6 +54,8 @@ export class RadosObject implements WritableBlockObject, OperationTarget {
   }
 
   zero(offset: number, length: number, waiter: StoreWaiter): boolean {
+    // An OSD that is asked to zero nothing stops answering anyone (Ceph 16). Writing nothing asks the same questions of the object.
+    if (length === 0) return this.write(offset, NO_DATA, waiter);
     return this.change(CHANGING, GUARD | ZERO, offset, length, null, waiter);
   }
 
