@@ -45,7 +45,8 @@ export function submit(world: World, volume: Disk, kind: IoKind, first: number, 
   if (served === null) return;
   const { life } = world;
   const words = new Uint32Array((count * SECTOR_BYTES) / 4);
-  const start = twin.now();
+  const read = kind === IO_READ ? twin.beginRead() : null;
+  const start = read?.start ?? twin.now();
   const failed = map?.failed ?? null;
   let change: PendingChange | null = null;
   if (kind === IO_WRITE || kind === IO_ZERO) {
@@ -72,6 +73,8 @@ export function submit(world: World, volume: Disk, kind: IoKind, first: number, 
       if (error !== null && !world.options.faults) throw error;
     } catch (violation) {
       world.failure ??= violation;
+    } finally {
+      if (read) twin.endRead(read);
     }
   });
   io.kind = kind;
@@ -89,17 +92,19 @@ export async function lookForData(world: World, volume: Disk): Promise<void> {
   const { life } = world;
   if (!served?.admits) return;
   const [first, count] = randomRange(world);
-  const start = twin.now();
+  const read = twin.beginRead();
   try {
     const { changes } = twin;
     const quiet = !twin.changing;
     const extents = await served.extents(first * SECTOR_BYTES, count * SECTOR_BYTES, 1 + world.prng.below(8));
     if (life !== world.life) return;
     world.extentsFound += extents.length;
-    checkExtents(toldOf(twin, start), extents, first, quiet && twin.changes === changes);
+    checkExtents(toldOf(twin, read.start), extents, first, quiet && twin.changes === changes);
   } catch (error) {
     const { code } = error as ArchipelagoError;
     if (code !== 'stale-epoch') world.expected(error, life);
+  } finally {
+    twin.endRead(read);
   }
 }
 

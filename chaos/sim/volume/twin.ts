@@ -28,6 +28,11 @@ export interface PendingChange {
   readonly candidates: Candidate[];
 }
 
+/** A read under way: what it may show is remembered until it has ended. */
+export interface PendingRead {
+  readonly start: number;
+}
+
 export class Twin {
   /** Changes begun so far. */
   changes = 0;
@@ -37,6 +42,7 @@ export class Twin {
   /** Answered and not flushed. */
   private unflushed: Candidate[] = [];
   private readonly pending = new Set<PendingChange>();
+  private readonly reading = new Set<PendingRead>();
 
   now(): number {
     return ++this.time;
@@ -76,7 +82,18 @@ export class Twin {
     });
   }
 
-  /** Checks what a read that began at `start` has found. */
+  /** To be ended, whether it succeeded, failed or will never be answered. */
+  beginRead(): PendingRead {
+    const read = { start: this.now() };
+    this.reading.add(read);
+    return read;
+  }
+
+  endRead(read: PendingRead): void {
+    this.reading.delete(read);
+  }
+
+  /** Checks what a read that began at `start`, and has not ended yet, has found. */
   checkRead(first: number, words: Uint32Array, start: number): void {
     const now = this.now();
     for (let place = 0; place * (SECTOR_BYTES / 4) < words.length; place++) {
@@ -103,6 +120,7 @@ export class Twin {
 
   /** Nothing of what is under way will happen later. */
   processDied(): void {
+    this.reading.clear();
     for (const change of [...this.pending]) this.endChange(change, false, false);
   }
 
@@ -174,8 +192,8 @@ export class Twin {
     if (list === undefined || list.length < 4) return;
     let oldest = this.time;
     for (const change of this.pending) oldest = Math.min(oldest, change.candidates[0]?.start ?? oldest);
-    const margin = oldest - 400;
-    const gone = (candidate: Candidate) => list.some((other) => other.durable && other.visibleBy < margin && other.start > candidate.end);
+    for (const { start } of this.reading) oldest = Math.min(oldest, start);
+    const gone = (candidate: Candidate) => list.some((other) => other.durable && other.visibleBy < oldest && other.start > candidate.end);
     this.sectors.set(
       sector,
       list.filter((candidate) => !gone(candidate)),

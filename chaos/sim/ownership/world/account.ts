@@ -3,7 +3,7 @@
  * failure of the power begins a new era, in which a sector begins with what is found of the era before.
  */
 import { sectorId } from '../../../checkers/never-torn-nor-foreign.ts';
-import { type PendingChange, Twin } from '../../volume/twin.ts';
+import { type PendingChange, type PendingRead, Twin } from '../../volume/twin.ts';
 import { Ledger, placeOf } from '../ledger.ts';
 
 type Operation = ReturnType<Ledger['begin']>;
@@ -19,7 +19,7 @@ export interface Change {
 
 export interface Look {
   readonly first: number;
-  readonly start: number;
+  readonly read: PendingRead;
   readonly operations: readonly Operation[];
 }
 
@@ -70,14 +70,20 @@ export class Account {
   }
 
   beginRead(first: number, count: number): Look {
-    return { first, start: this.twin.now(), operations: this.operations('read', first, count) };
+    return { first, read: this.twin.beginRead(), operations: this.operations('read', first, count) };
   }
 
-  endRead({ first, start, operations }: Look, bytes: Uint8Array): void {
+  endRead({ first, read, operations }: Look, bytes: Uint8Array): void {
     const words = new Uint32Array(bytes.buffer);
     operations.forEach((operation, at) => void this.ledger.end(operation, sectorId(words, at, first + at)));
     // What is plainly wrong need not wait for the end.
-    this.twin.checkRead(first, words, start);
+    this.twin.checkRead(first, words, read.start);
+    this.twin.endRead(read);
+  }
+
+  /** It failed, or whoever asked is gone. */
+  abandonRead({ read }: Look): void {
+    this.twin.endRead(read);
   }
 
   /** What was found later is what there was by the moment `returned`. */

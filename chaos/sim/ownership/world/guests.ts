@@ -7,7 +7,7 @@ import { type Device, IO_FLUSH, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeI
 import { fillSector, SECTOR_BYTES } from '../../../checkers/never-torn-nor-foreign.ts';
 import { BLOCK_BYTES } from '../cluster.ts';
 import { writeIn } from '../ledger.ts';
-import type { Change } from './account.ts';
+import type { Change, Look } from './account.ts';
 import type { DataProcess } from './data-process.ts';
 import type { SimNode } from './node.ts';
 import type { World } from './world.ts';
@@ -41,6 +41,7 @@ export class Guest {
   private attaching = false;
   private moving = false;
   private readonly changes = new Set<Change>();
+  private readonly looks = new Set<Look>();
   /** Counts its lives; what an earlier one waits for is of no interest. */
   private life = 0;
 
@@ -80,6 +81,8 @@ export class Guest {
     this.inFlight = 0;
     for (const change of this.changes) this.world.account.abandon(change);
     this.changes.clear();
+    for (const look of this.looks) this.world.account.abandonRead(look);
+    this.looks.clear();
     this.life++;
     if (this.random.chance(0.3)) this.node = this.world.pickNode();
   }
@@ -171,7 +174,11 @@ export class Guest {
     const [first, count] = this.range();
     const bytes = new Uint8Array(count * SECTOR_BYTES).fill(0xee);
     const look = account.beginRead(first, count);
-    this.submit(IO_READ, first, bytes, false, () => account.endRead(look, bytes));
+    this.looks.add(look);
+    this.submit(IO_READ, first, bytes, false, () => {
+      this.looks.delete(look);
+      account.endRead(look, bytes);
+    });
   }
 
   private flush(): void {

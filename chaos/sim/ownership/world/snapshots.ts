@@ -39,6 +39,8 @@ export class Snapshots {
     const { boot } = disk;
     const name = `s${++this.asked}`;
     const looks = new Map(usedSectors(this.world).map((sector) => [sector, account.beginRead(sector, 1)]));
+    // Only the ledger is asked of them.
+    for (const look of looks.values()) account.abandonRead(look);
     await control.snapshot(name);
     if (boot === disk.boot) this.all.push({ name, looks, returned: account.ledger.moment() });
   }
