@@ -1,8 +1,8 @@
 /**
  * How long a writer at another node waits when the owner of its volume dies or stands still, and how long 500 volumes of a dead node take.
  *
- * `owner`: SIGKILL and SIGSTOP of the owner in turns, `--runs N` (default 50); a run is the longest time without an answer at a node that stays, so
- * the lease, the election if the owner led, and the takeover are in it. In a run with SIGSTOP the owner has a writer of its own: what it had taken
+ * `owner`: SIGKILL and SIGSTOP of the owner in turns, `--runs N` (default 50), in half of them it leads the cluster; a run is the longest time without an
+ * answer at a node that stays, so the lease, the election and the takeover are in it. In a run with SIGSTOP the owner has a writer of its own: what it had taken
  * from that one when it stopped, and what arrived since, it writes when it goes on, into files that were its own. These late writes are counted
  * there; the run is done again if there were none. None of them may be in a file that a map names; afterwards the node forwards, all nodes
  * read the same, and the map is in order. Nothing comparable exists here as a peer: what RBD needs is in the literature, 30 s.

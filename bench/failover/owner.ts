@@ -1,5 +1,6 @@
 /** The owner of one volume is killed, or stands still and goes on, while others write. */
 import { closeSync, fstatSync, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs';
+import { eventually } from '../../chaos/process/wait.ts';
 import { volumePath } from '../../src/gateway/http/client.ts';
 import { NbdClient } from '../../src/gateway/nbd/client.ts';
 import { groupMembers } from '../../src/node/cluster/processes.ts';
@@ -33,7 +34,7 @@ class NumberedWriter {
   constructor(client: NbdClient, part: { readonly first: number; readonly count: number }, firstNumber: number) {
     this.next = firstNumber;
     this.workers = Promise.all(Array.from({ length: DEPTH }, (_, worker) => this.work(client, part, worker)));
-    // Seen by `stop`.
+    // Seen by `progress` and `stop`.
     this.workers.catch(() => undefined);
   }
 
@@ -54,7 +55,8 @@ class NumberedWriter {
     const deadlineMs = performance.now() + PATIENCE_MS;
     while (this.answersMs.length < from + answers) {
       if (performance.now() > deadlineMs) throw new Error('a writer makes no progress');
-      await sleep(10);
+      // It only ends before `stop` if it fails.
+      await Promise.race([sleep(10), this.workers]);
     }
   }
 
@@ -77,36 +79,41 @@ export async function measureOwner(cluster: BenchCluster, runs: number): Promise
   const [owner, other] = cluster.nodes.map(({ name }) => name) as [string, string];
   const admin = cluster.admin(1);
   await admin.call('POST', '/v1/volumes', { name: VOLUME, size: BLOCKS * BLOCK_BYTES });
-  const waits = { kill: [] as number[], stop: [] as number[] };
+  const waits: { readonly how: 'kill' | 'stop'; readonly led: boolean; readonly ms: number }[] = [];
   const client = await NbdClient.connect(cluster.uri(1, VOLUME));
   let [late, repeats, number] = [0, 0, 1];
   const writer = new NumberedWriter(client, HERE, 1);
   await writer.progress(BLOCKS * 8);
   for (let run = 0; run < runs; run++) {
+    const led = run % 4 < 2;
     await moved(cluster, owner);
+    await leading(cluster, led ? owner : other);
     await writer.progress(PAST_FAILURE_ANSWERS);
     if (run % 2 === 0) {
-      waits.kill.push(await waited(cluster, owner, writer, 'SIGKILL'));
+      waits.push({ how: 'kill', led, ms: await waited(cluster, owner, writer, 'SIGKILL') });
       await cluster.up();
       continue;
     }
     number += 1e9;
     const stopped = await stopAndGoOn(cluster, owner, writer, number);
     late += stopped.late;
-    if (stopped.late > 0) waits.stop.push(stopped.waitedMs);
+    if (stopped.late > 0) waits.push({ how: 'stop', led, ms: stopped.waitedMs });
     else if (++repeats <= MOST_REPEATS + runs) run--;
     else throw new Error('too few late writes: the runs prove nothing');
   }
   await writer.stop();
   await client.close();
   await verify(cluster, writer.answered);
-  const all = [...waits.kill, ...waits.stop];
-  note(
-    `${waits.kill.length} kills and ${waits.stop.length} pauses of ${owner}, seen from ${other}; ${late} late writes, ${repeats} runs without any`,
-  );
+  const of = (part: (wait: (typeof waits)[number]) => boolean) => waits.filter(part).map(({ ms }) => ms);
+  const [kills, stops] = [of(({ how }) => how === 'kill'), of(({ how }) => how === 'stop')];
+  const all = of(() => true);
+  const [leaders, followers] = [of(({ led }) => led), of(({ led }) => !led)];
+  note(`${kills.length} kills and ${stops.length} pauses of ${owner}, seen from ${other}; ${late} late writes, ${repeats} runs without any`);
   return [
-    figure('writer waits after SIGKILL of the owner, p50', percentile(waits.kill, 50), null, 'ms', null),
-    figure('writer waits after SIGSTOP of the owner, p50', percentile(waits.stop, 50), null, 'ms', null),
+    figure('writer waits after SIGKILL of the owner, p50', percentile(kills, 50), null, 'ms', null),
+    figure('writer waits after SIGSTOP of the owner, p50', percentile(stops, 50), null, 'ms', null),
+    figure('writer waits where the owner led, too, p50', percentile(leaders, 50), null, 'ms', null),
+    figure('writer waits where another node led, p50', percentile(followers, 50), null, 'ms', null),
     figure('writer waits after either, p99', percentile(all, 99), null, 'ms', { of: 'ours', limit: LIMIT_MS }),
     figure('late writes of paused owners that arrived, none visible', late, null, 'writes', null),
   ];
@@ -125,6 +132,21 @@ async function moved(cluster: BenchCluster, to: string): Promise<void> {
       await sleep(100);
     }
   }
+}
+
+async function leading(cluster: BenchCluster, wanted: string): Promise<void> {
+  const admin = cluster.admin(1);
+  await eventually(
+    `${wanted} leads`,
+    async () => {
+      const { leader } = await admin.call<{ leader: string | null }>('GET', '/v1/cluster');
+      if (leader === wanted) return true;
+      // One that has just started, or is behind, is not given it yet.
+      await admin.call('POST', '/v1/cluster/leader', { to: wanted }).catch(() => undefined);
+      return false;
+    },
+    PATIENCE_MS,
+  );
 }
 
 async function waited(cluster: BenchCluster, owner: string, writer: NumberedWriter, signal: 'SIGKILL' | 'SIGSTOP'): Promise<number> {

@@ -17,6 +17,8 @@ export interface Load {
 
 export interface LoadResult {
   readonly writes: number;
+  /** The longest that one of them took. */
+  readonly longestWriteMs: number;
   /** What went wrong; empty if nothing. */
   readonly problems: readonly string[];
 }
@@ -49,5 +51,6 @@ async function judge(cluster: Cluster, loads: readonly Load[], results: readonly
     const { ok, problems: found } = await cluster.json<{ ok: boolean; problems?: string[] }>('volume', 'check', volume);
     if (!ok) problems.push(`the check of ${volume} finds: ${JSON.stringify(found)}`);
   }
-  return { writes: results.reduce((sum, { writes }) => sum + writes, 0), problems };
+  const longestWriteMs = Math.round(Math.max(...results.map(({ maxWriteMs }) => maxWriteMs)));
+  return { writes: results.reduce((sum, { writes }) => sum + writes, 0), longestWriteMs, problems };
 }

@@ -42,11 +42,11 @@ export const soak: Soak = {
       note(`killed ${leader}, ${kills} in all`);
       await sleepUntilAborted(Math.min(PERIOD_MS, endMs - performance.now()), signal);
     }
-    if (signal.aborted) return { kills, pauses, writes: 0, violations: 0 };
-    const { writes, problems } = await ended;
+    if (signal.aborted) return { kills, pauses, writes: 0, longestWriteMs: 0, violations: 0 };
+    const { writes, longestWriteMs, problems } = await ended;
     for (const problem of problems) note(problem);
     if (kills < Math.floor(minutes * FEWEST_KILLS_A_MINUTE) || kills === 0)
       throw new Error(`this run proves little: ${kills} kills in ${minutes} minutes`);
-    return { kills, pauses, writes, violations: problems.length };
+    return { kills, pauses, writes, longestWriteMs, violations: problems.length };
   },
 };

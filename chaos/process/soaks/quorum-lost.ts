@@ -33,13 +33,14 @@ export const soak: Soak = {
     await outage;
     for (const name of others) cluster.signalControl(name, 'SIGCONT');
     note('and go on');
-    if (signal.aborted) return { writes: 0, violations: problems.length };
+    if (signal.aborted) return { writes: 0, longestWriteMs: 0, violations: problems.length };
     await cluster.ready();
     await eventually('commands work again', async () => (await cluster.cli(['volume', 'create', 'after', '--size', '1M'])).status === 0);
     const load = await ended;
     for (const problem of [...problems, ...load.problems]) note(problem);
     if (load.writes === 0) throw new Error('this run proves nothing: nothing was written');
-    return { writes: load.writes, violations: problems.length + load.problems.length };
+    const { writes, longestWriteMs } = load;
+    return { writes, longestWriteMs, violations: problems.length + load.problems.length };
   },
 };
 

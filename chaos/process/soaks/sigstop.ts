@@ -45,11 +45,11 @@ export const soak: Soak = {
       await sleep(gapMs);
     }
     const count = pauses.whole + pauses.control;
-    if (signal.aborted) return { ...pauses, writes: 0, violations: 0 };
-    const { writes, problems } = await ended;
+    if (signal.aborted) return { ...pauses, writes: 0, longestWriteMs: 0, violations: 0 };
+    const { writes, longestWriteMs, problems } = await ended;
     for (const problem of problems) note(problem);
     if (pauses.whole === 0 || pauses.control === 0 || count < minutes * FEWEST_PAUSES_A_MINUTE)
       throw new Error(`this run proves little: ${pauses.whole} and ${pauses.control} pauses in ${minutes} minutes`);
-    return { ...pauses, writes, violations: problems.length };
+    return { ...pauses, writes, longestWriteMs, violations: problems.length };
   },
 };
