@@ -92,8 +92,9 @@ export class ServedVolume implements SplitOwner {
     else (this.idleSplits.pop() ?? new Split(this)).start(io);
   }
 
+  /** Not once the map can serve no more: what comes before the volume is given up is for its next owner. */
   get admits(): boolean {
-    return this.admitting;
+    return this.admitting && !this.owned?.map.failed;
   }
 
   /** Of the ownership; only of a volume. */

@@ -210,6 +210,28 @@ test('an owner whose sync has failed gives the volume up, and its next owner tak
   expect((await cluster.until(cluster.node(owner?.node ?? '').volumes.check(volumeId()))).problems).toEqual([]);
 });
 
+test('what is forwarded to an owner whose sync has failed waits for the next owner', async () => {
+  await ownedByA();
+  const b = await attach('b');
+  await cluster.until(write(b, 0, 1));
+  const a = cluster.node('a');
+  const failing = (a.volumes as unknown as { volumeById(id: VolumeId): Volume }).volumeById(volumeId()).served?.map;
+  if (failing === undefined) throw new Error('a serves the volume');
+  failing.store.sync = () => Promise.reject(new ArchipelagoError('io-error', 'the disk is gone'));
+  // The registry takes its time with what the owner says then.
+  const held: (() => void)[] = [];
+  a.heldProposals = held;
+  await expect(cluster.until(flush(b))).rejects.toMatchObject({ code: 'io-error' });
+  const later = Promise.all([write(b, BLOCK_BYTES, 2), flush(b), read(b, 0), b.extents(0, BLOCK_BYTES)]);
+  later.catch(() => undefined); // looked at below
+  await cluster.turns(100, 1000);
+  expect(held).toHaveLength(1);
+  for (const commit of held.splice(0)) commit();
+  a.heldProposals = null;
+  expect((await cluster.until(later))[2]).toBe(1);
+  expect(await cluster.until(read(b, BLOCK_BYTES))).toBe(2);
+});
+
 test('I/O waits while the outcome of a handover is unknown, and goes on with it', async () => {
   await ownedByA();
   const [a, b] = [await attach('a'), await attach('b')];
