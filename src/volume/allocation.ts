@@ -4,7 +4,7 @@
  * bytes, so a full block costs a read of a few of them; only what begins with zeros is read to its end.
  *
  * The reads are the volume's own, in order with all others. The last of them is answered only while the ownership still holds, and that
- * vouches for everything that was found before.
+ * vouches for everything that was found before, errors included.
  */
 import { ArchipelagoError, isZero } from '../base/index.ts';
 import { END, type PagedTree, SUB_BLOCKS } from '../mapper/index.ts';
@@ -112,9 +112,21 @@ class Extents {
 
 /** See `Device.extents`. Rejects with `stale-epoch` when the volume is not served here any more. */
 export async function findExtents(volume: ScannedVolume, offsetBytes: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
-  const { blockSizeBytes, pages } = volume;
-  const end = Math.min(offsetBytes + lengthBytes, volume.sizeBytes);
   const found = new Extents(maxExtents);
+  let failure: unknown = null;
+  try {
+    await scan(volume, offsetBytes, Math.min(offsetBytes + lengthBytes, volume.sizeBytes), found);
+  } catch (error) {
+    // An owner that was paused may miss pages that its successor does without, and that were removed since.
+    failure = error;
+  }
+  await read(volume, [{ offset: offsetBytes, into: new Uint8Array(1) }]);
+  if (failure !== null) throw failure;
+  return found.list;
+}
+
+async function scan(volume: ScannedVolume, offsetBytes: number, end: number, found: Extents): Promise<void> {
+  const { blockSizeBytes, pages } = volume;
   let buffer: Uint8Array | null = null;
   let looked = 0;
   for (let at = offsetBytes; at < end && looked < LOOK_BYTES; ) {
@@ -122,18 +134,16 @@ export async function findExtents(volume: ScannedVolume, offsetBytes: number, le
     const next = await pages.nextAllocated(index);
     if (next !== index) {
       const to = next === END ? end : Math.min(end, next * blockSizeBytes);
-      if (!found.add(to - at, false)) break;
+      if (!found.add(to - at, false)) return;
       at = to;
       continue;
     }
     const to = Math.min(end, (index + 1) * blockSizeBytes, (Math.floor(at / WINDOW_BYTES) + 1) * WINDOW_BYTES);
     buffer ??= new Uint8Array(WINDOW_BYTES);
-    if (!(await lookAt(volume, at, buffer.subarray(0, to - at), found))) break;
+    if (!(await lookAt(volume, at, buffer.subarray(0, to - at), found))) return;
     looked += to - at;
     at = to;
   }
-  await read(volume, [{ offset: offsetBytes, into: new Uint8Array(1) }]);
-  return found.list;
 }
 
 /** Adds what is in one window of a block. False when no more extents are wanted. */

@@ -1,7 +1,7 @@
 /** Where a volume says that it has data: exact to sub-blocks of 64 KiB, whatever became of a block. */
 import { expect, test } from 'vitest';
 import { ManualClock } from '../../chaos/sim/manual-clock.ts';
-import { type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
+import { ArchipelagoError, type Epoch, type Generation, silentLog, type VolumeId } from '../../src/base/index.ts';
 import { type BlockStore, openMemoryStore } from '../../src/blocker/index.ts';
 import { OpenMap, PageCache, PagedTree, type PageRef } from '../../src/mapper/index.ts';
 import { type Extent, IO_READ, IO_WRITE, IO_ZERO, type IoKind, VolumeIo } from '../../src/volume/device.ts';
@@ -201,4 +201,19 @@ test('is told only under the ownership that it was found under', async () => {
     new Promise(setImmediate).then(() => other.served.revoke((io) => io.moved())),
   ]);
   await expect(other.served.extents(0, SIZE, 1)).rejects.toMatchObject({ code: 'stale-epoch' });
+});
+
+test('an error is told only under the ownership that it was met under', async () => {
+  const volume = await open(undefined, null, 0);
+  // As of an owner that was paused: collection has removed the pages that its successor's map does without.
+  volume.map.pages.nextAllocated = () => Promise.reject(new ArchipelagoError('corrupt', 'page 1 is missing'));
+  let told: unknown = null;
+  const asked = volume.served.extents(0, SIZE, 1).catch((error: unknown) => {
+    told = error;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(told).toBe(null);
+  volume.lease.extend(Number.POSITIVE_INFINITY);
+  await asked;
+  expect(told).toMatchObject({ code: 'corrupt' });
 });
