@@ -3,8 +3,8 @@ import type { ArchipelagoError, Epoch, Generation, Log, VolumeId } from '../base
 import type { BlockStore, Takeover } from '../blocker/index.ts';
 import type { Fold } from './core/fold.ts';
 import type { FrameWriter } from './core/journal.ts';
-import type { PageCache } from './core/page-cache.ts';
 import type { MapChange, PageRef, VolumeHeader } from './core/types.ts';
+import type { PageCache } from './page-cache.ts';
 import type { PagedTree } from './paged-tree.ts';
 
 /** Told once a recorded change is in the journal and in the tree; with an error, it is in neither. */

@@ -1,13 +1,10 @@
-/** A map tree whose pages are read from the store on demand; missing pages are read once however many ask. */
+/** A map tree whose pages are read from the store on demand; a missing page is loaded once however many ask. */
 import type { BlockStore } from '../blocker/index.ts';
 import { BlockMap, MISSING, type MissingPage } from './core/block-map.ts';
 import { LEAF_FANOUT } from './core/leaf.ts';
 import { samePage } from './core/page.ts';
-import type { PageCache } from './core/page-cache.ts';
 import type { EntryChange, LayeredEntry, PageRef } from './core/types.ts';
-
-/** Memory for the pages of all maps that share a cache; what was changed and is not folded yet comes on top. */
-const PAGE_CACHE_BYTES = 64 << 20;
+import type { PageCache } from './page-cache.ts';
 
 /** A volume of 2 TiB with blocks of 4 MiB; some megabytes. */
 const MOST_PRELOADED = 512;
@@ -31,12 +28,12 @@ export class PagedTree {
   private readonly root: PageRef | null;
   private readonly loads = new Map<string, Promise<void>>();
 
-  /** `cache` bounds the memory of all trees that share it. */
+  /** `cache` is shared by all trees of the process. */
   constructor(store: BlockStore, root: PageRef | null, cache: PageCache) {
     this.store = store;
     this.cache = cache;
     this.root = root;
-    this.tree = new BlockMap(root, cache);
+    this.tree = new BlockMap(root, cache.loaded);
   }
 
   /** True when this tree began at that root. */
@@ -106,11 +103,11 @@ export class PagedTree {
     const key = `${ref.generation}/${ref.sequence}`;
     const under = this.loads.get(key);
     if (under !== undefined) return under;
-    const load = this.store
-      .readPage(ref.generation, ref.sequence)
+    const load = this.cache
+      .read(this.store, ref)
       .then((bytes) => {
         this.tree.install(ref, bytes);
-        if (this.cache.bytes > PAGE_CACHE_BYTES) this.cache.evict(PAGE_CACHE_BYTES);
+        this.cache.shrink();
       })
       .finally(() => this.loads.delete(key));
     this.loads.set(key, load);

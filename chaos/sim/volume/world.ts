@@ -51,7 +51,7 @@ export class World {
   readonly options: WorldOptions;
   /** Owners that were paused while their volumes were taken over. */
   private stale: Process[] = [];
-  private cache = new PageCache();
+  private cache = pagesOfProcess();
   volumes: Disk[] = [];
   snapshots: Snapshot[] = [];
   readonly registry = new WorldRegistry();
@@ -119,7 +119,7 @@ export class World {
     if (prng.chance(0.005)) this.guard(remove(this, volume));
     this.stepCollectors();
     if (prng.chance(0.03)) this.disk.writeBack(prng);
-    if (prng.chance(0.05)) this.cache.evict(0);
+    if (prng.chance(0.05)) this.cache.loaded.evict(0);
     if (prng.chance(0.02)) this.changeWeather();
     // Removals are short and rare.
     const deaths = (this.options.deaths ?? 0.004) + ((this.underWay.get('remove') ?? 0) > 0 ? 0.1 : 0);
@@ -324,7 +324,7 @@ export class World {
   private replaceProcess(process: Process, power: boolean): void {
     this.life++;
     this.process = process;
-    this.cache = new PageCache();
+    this.cache = pagesOfProcess();
     for (const volume of this.volumes) {
       volume.twin.processDied();
       volume.served = null;
@@ -401,4 +401,9 @@ export class World {
     }
     await work;
   }
+}
+
+/** Nothing is kept as it is stored: what collection has removed wrongly shows at the next look. */
+function pagesOfProcess(): PageCache {
+  return new PageCache(0);
 }

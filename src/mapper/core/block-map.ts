@@ -6,14 +6,14 @@ import { assert, unreachable } from '../../base/index.ts';
 import { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 import { type Fold, foldTree } from './fold.ts';
 import { LEAF_FANOUT, Leaf } from './leaf.ts';
+import { CachedPage, LoadedPages, type PageHolder } from './loaded-pages.ts';
 import { decodePage, expectPlace, expectRoot, INDEX_LIMIT, Inner, MAX_LEVEL, samePage, spanOf } from './page.ts';
-import { CachedPage, PageCache, type PageHolder } from './page-cache.ts';
 import type { EntryChange, LayeredEntry, PageRef } from './types.ts';
 
 export { ABSENT, END, LAYERED, MISSING, type MissingPage } from './answers.ts';
 
 export class BlockMap implements PageHolder {
-  private readonly cache: PageCache;
+  private readonly cache: LoadedPages;
   /** The loaded root. When it is null `rootRef` leads to it, which counts only then; when that is null too the map is empty. */
   private root: CachedPage | null = null;
   private rootRef: PageRef | null;
@@ -28,7 +28,7 @@ export class BlockMap implements PageHolder {
   private ownBytes = 0;
 
   /** Maps that are given the same cache share its limit. */
-  constructor(root: PageRef | null, cache: PageCache = new PageCache()) {
+  constructor(root: PageRef | null, cache: LoadedPages = new LoadedPages()) {
     this.cache = cache;
     this.rootRef = root;
     this.foldedRoot = root;

@@ -1,7 +1,7 @@
 /** Turns the changed part of a map's tree into new immutable pages, bottom up. The cost follows what is dirty, not the size of the map. */
 import { assert, crc32, type Generation } from '../../base/index.ts';
+import type { CachedPage } from './loaded-pages.ts';
 import { encodeInner, encodeLeaf, type Inner } from './page.ts';
-import type { CachedPage } from './page-cache.ts';
 import type { PageRef } from './types.ts';
 
 export interface FoldedPage {

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlockMap, END, LAYERED, MISSING } from '../../../src/mapper/core/block-map.ts';
+import { LoadedPages } from '../../../src/mapper/core/loaded-pages.ts';
 import { INDEX_LIMIT } from '../../../src/mapper/core/page.ts';
-import { PageCache } from '../../../src/mapper/core/page-cache.ts';
 import type { EntryChange, PageRef } from '../../../src/mapper/core/types.ts';
 import { absent, codeOf, generation, layered, layeredEntry, NaiveMap, PageStore, plain, truncate } from './support.ts';
 
@@ -201,7 +201,7 @@ describe('a map', () => {
 describe('the page cache', () => {
   it('lets go of what was used longest ago, never of changes, and shares its limit among maps', () => {
     const store = new PageStore();
-    const cache = new PageCache();
+    const cache = new LoadedPages();
     const map = new BlockMap(null, cache);
     for (let leaf = 0; leaf < 10; leaf++) store.apply(map, plain(leaf * 1024, 1));
     const before = map.evict(0);

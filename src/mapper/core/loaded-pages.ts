@@ -1,5 +1,5 @@
 /**
- * Map pages in memory. One cache serves all maps of a process, so that one number bounds them together. In its list, least recently used
+ * Pages of maps in memory, decoded. All maps of a process share them, so that one number bounds them together. In the list, least recently used
  * first, is only what can go at any time: pages that are clean, durable and without loaded children. A dirty page has dirty ancestors, so
  * nothing above a dirty page is in the list either.
  */
@@ -35,7 +35,7 @@ export class CachedPage {
   loadedCount = 0;
   /** Folds whose copy of this page is not yet known to be in the store: until then only memory has it. */
   pins = 0;
-  /** What the cache has counted for this page. */
+  /** What `LoadedPages` has counted for this page. */
   countedBytes = 0;
   listed = false;
   older: CachedPage | null = null;
@@ -63,7 +63,7 @@ export class CachedPage {
   }
 }
 
-export class PageCache {
+export class LoadedPages {
   private total = 0;
   private oldest: CachedPage | null = null;
   private newest: CachedPage | null = null;
