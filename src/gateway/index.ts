@@ -12,7 +12,7 @@ export type {
   TransferView,
   VolumeView,
 } from './admin.ts';
-export type { CliHandlers, CliOutput, JoinOptions, UpOptions } from './cli/cluster.ts';
+export type { CephOptions, CliHandlers, CliOutput, JoinOptions, UpOptions } from './cli/cluster.ts';
 export type { CliContext } from './cli/program.ts';
 export { runCli } from './cli/run.ts';
 export { AdminClient } from './http/client.ts';

@@ -15,12 +15,34 @@ export interface CliOutput {
   note(line: string): void;
 }
 
+/** Where the store `rados` is; null where the command line says nothing. */
+export interface CephOptions {
+  conf: string | null;
+  user: string | null;
+  mapsPool: string | null;
+  blocksPool: string | null;
+  namespace: string | null;
+}
+
 export interface UpOptions {
   directory: string;
   nodes: number | null;
   store: string | null;
-  cephConf: string | null;
+  ceph: CephOptions;
   detach: boolean;
+}
+
+/** As commander calls the options. */
+interface UpFlags {
+  nodes?: number;
+  data: string;
+  store?: string;
+  cephConf?: string;
+  cephUser?: string;
+  cephMapsPool?: string;
+  cephBlocksPool?: string;
+  cephNamespace?: string;
+  detach?: true;
 }
 
 export interface JoinOptions {
@@ -83,7 +105,7 @@ export function addClusterCommands(program: Command, session: Session, handlers:
 export const dataOption = () => new Option('--data <dir>', 'the directory of the cluster').default(DEFAULT_DIRECTORY);
 
 function addStarting(program: Command, session: Session, handlers: CliHandlers): void {
-  addLeaf<{ nodes?: number; data: string; store?: string; cephConf?: string; detach?: true }>(program, session, {
+  addLeaf<UpFlags>(program, session, {
     usage: 'up',
     summary: 'Start a cluster on this host, or go on with one',
     details: 'Makes the directory at the first time. Without --detach it runs until Ctrl-C.',
@@ -92,13 +114,25 @@ function addStarting(program: Command, session: Session, handlers: CliHandlers):
       dataOption(),
       new Option('--store <kind>', 'file, memory (one node only) or rados (default: file)').choices(['file', 'memory', 'rados']),
       new Option('--ceph-conf <file>', "Ceph's configuration, for --store rados"),
+      new Option('--ceph-user <name>', 'the Ceph user, as client.NAME (default: client.admin)'),
+      new Option('--ceph-maps-pool <pool>', 'the pool of maps and journals (default: maps)'),
+      new Option('--ceph-blocks-pool <pool>', 'the pool of blocks (default: blocks)'),
+      new Option('--ceph-namespace <name>', "the namespace in both pools (default: the cluster's id)"),
       new Option('--detach', 'return as soon as the cluster has a leader and every node answers'),
     ],
-    examples: ['up', 'up --nodes 1 --store memory', 'up --data /srv/archipelago --detach --json'],
+    examples: [
+      'up',
+      'up --nodes 1 --store memory',
+      'up --data /srv/archipelago --detach --json',
+      'up --store rados --ceph-conf /etc/ceph/ceph.conf --ceph-user client.archipelago --ceph-namespace prod',
+    ],
     local: true,
     async run({ options, asJson }) {
-      const { nodes = null, store = null, cephConf = null, detach = false, data } = options;
-      await handlers.up({ directory: data, nodes, store, cephConf, detach }, outputFor(asJson));
+      const { nodes = null, store = null, detach = false, data } = options;
+      const { cephConf: conf = null, cephUser: user = null, cephNamespace: namespace = null } = options;
+      const { cephMapsPool: mapsPool = null, cephBlocksPool: blocksPool = null } = options;
+      const ceph = { conf, user, mapsPool, blocksPool, namespace };
+      await handlers.up({ directory: data, nodes, store, ceph, detach }, outputFor(asJson));
       return null;
     },
   });

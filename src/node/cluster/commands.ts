@@ -15,10 +15,10 @@ export async function upCommand(options: Parameters<CliHandlers['up']>[0], outpu
   if (store !== null && !STORE_KINDS.includes(store))
     throw new ArchipelagoError('invalid-argument', `--store is ${STORE_KINDS.join(', ')}, not ${store}`);
   const directory = resolve(options.directory);
-  const cephConf = options.cephConf === null ? null : resolve(options.cephConf);
+  const ceph = { ...options.ceph, conf: options.ceph.conf === null ? null : resolve(options.ceph.conf) };
   const environment: UpEnvironment = { ...executable, note: output.note };
   const stop = stopSignal();
-  const result = await up({ directory, nodes: options.nodes, store, cephConf }, environment, stop);
+  const result = await up({ directory, nodes: options.nodes, store, ceph }, environment, stop);
   output.result(result.cluster, describeUp(directory, result, options.detach));
   if (options.detach) return;
   const stopped = await watch(directory, environment, stop);

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { ArchipelagoError, type Clock } from '../../base/index.ts';
 import { AdminClient, type ClusterView, checkSocketPath } from '../../gateway/index.ts';
 import { type ClusterEnvironment, type Daemon, inspect, type Node, sleep, startDaemon, stopDaemons } from './daemons.ts';
-import { type MakeIdentity, prepareDirectory, type WantedShape } from './directory.ts';
+import { type MakeIdentity, prepareDirectory, refuseOtherCeph, type WantedShape } from './directory.ts';
 import {
   type ClusterFile,
   type DirectoryFile,
@@ -53,7 +53,12 @@ export async function up(request: UpRequest, environment: UpEnvironment, signal:
   try {
     const shape = await prepareDirectory(directory, request, environment.makeIdentity);
     checkSocketPaths(directory, shape.nodes);
-    return await start(directory, shape, environment, signal);
+    const nodes = inspect(directory, shape);
+    if (nodes.length === 0) {
+      throw new ArchipelagoError('not-found', `${directory} has no node any more`, { hint: 'restore its nodes, or use another --data directory' });
+    }
+    refuseOtherCeph(directory, request.ceph, nodes[0]!.config.store);
+    return await start(directory, shape, nodes, environment, signal);
   } finally {
     await unlock();
   }
@@ -65,11 +70,13 @@ function checkSocketPaths(directory: string, count: number): void {
   for (const socket of ['admin.sock', 'nbd.sock']) checkSocketPath(`${home}/${socket}`);
 }
 
-async function start(directory: string, shape: DirectoryFile, environment: UpEnvironment, signal: AbortSignal): Promise<UpResult> {
-  const nodes = inspect(directory, shape);
-  if (nodes.length === 0) {
-    throw new ArchipelagoError('not-found', `${directory} has no node any more`, { hint: 'restore its nodes, or use another --data directory' });
-  }
+async function start(
+  directory: string,
+  shape: DirectoryFile,
+  nodes: readonly Node[],
+  environment: UpEnvironment,
+  signal: AbortSignal,
+): Promise<UpResult> {
   const missing = nodes.filter(({ running }) => running === null);
   if (missing.length === 0) {
     writeClusterFile(directory, clusterFileOf(nodes));

@@ -28,8 +28,9 @@ afterEach(() => {
 });
 
 const environment = { ...fakeExecutable, note: (line: string) => void notes.push(line) };
+const noCeph = { conf: null, user: null, mapsPool: null, blocksPool: null, namespace: null };
 const start = (request: Partial<UpRequest> = {}) =>
-  up({ directory, nodes: null, store: null, cephConf: null, ...request }, environment, new AbortController().signal);
+  up({ directory, nodes: null, store: null, ceph: noCeph, ...request }, environment, new AbortController().signal);
 const stop = () => down(directory, environment);
 const cluster = () => JSON.parse(readFileSync(join(directory, 'cluster.json'), 'utf8')) as ClusterFile;
 const pids = () => cluster().nodes.map(({ pid }) => pid);
@@ -75,6 +76,7 @@ describe('the first up', () => {
     [{ nodes: 2 }, /--nodes is 1, 3, 5, 7, not 2/],
     [{ nodes: 3, store: 'memory' }, /takes one node only/],
     [{ store: 'rados' }, /needs --ceph-conf/],
+    [{ ceph: { ...noCeph, user: 'client.a' } }, /the store file has no --ceph-user/],
     [{ directory: `/tmp/${'x'.repeat(100)}` }, /bytes; at most 107/],
   ])('refuses %j and makes nothing', async (wanted, message) => {
     await expect(start(wanted)).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringMatching(message) });
@@ -85,6 +87,32 @@ describe('the first up', () => {
   it('takes one node for the store memory by itself', async () => {
     expect((await start({ store: 'memory' })).cluster.nodes).toHaveLength(1);
     expect(existsSync(join(directory, 'store'))).toBe(false);
+  });
+
+  it('tells each node where the store rados is, and takes no other place later', async () => {
+    const given = { conf: '/c', user: 'client.a', mapsPool: 'm', blocksPool: 'b', namespace: 'n' };
+    const wanted = { store: 'rados', nodes: 1 } as const;
+    await start({ ...wanted, ceph: given });
+    const store = { kind: 'rados', cephConf: '/c', client: 'client.a', mapsPool: 'm', blocksPool: 'b', namespace: 'n' };
+    expect(loadConfig(join(directory, 'n1', 'node.toml')).store).toMatchObject(store);
+    await stop();
+    for (const [name, option] of [
+      ['conf', '--ceph-conf'],
+      ['user', '--ceph-user'],
+      ['mapsPool', '--ceph-maps-pool'],
+      ['blocksPool', '--ceph-blocks-pool'],
+      ['namespace', '--ceph-namespace'],
+    ] as const) {
+      const other = { ...given, [name]: 'other' };
+      const message = expect.stringContaining(`has ${option} ${given[name]}, not other`);
+      await expect(start({ ceph: other })).rejects.toMatchObject({ code: 'invalid-argument', message });
+    }
+    await start({ ceph: { ...noCeph, user: 'client.a' } });
+  });
+
+  it('leaves what is not said of Ceph to the defaults', async () => {
+    await start({ store: 'rados', nodes: 1, ceph: { ...noCeph, conf: '/c' } });
+    expect(readFileSync(join(directory, 'n1', 'node.toml'), 'utf8')).toMatch(/\[store\]\nkind = "rados"\ncephConf = "\/c"\n\n/);
   });
 
   it('is done again where it was interrupted, but never over the data of a node', async () => {
