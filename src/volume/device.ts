@@ -2,7 +2,7 @@
  * What a volume looks like to a front end (NBD today): a device that takes I/O objects. The front end owns and pools these objects, so
  * that a small request costs no promise, closure or allocation.
  */
-import type { ArchipelagoError, VolumeId } from '../base/index.ts';
+import { ArchipelagoError, type VolumeId } from '../base/index.ts';
 
 /** Kinds of I/O; plain numbers, because they are compared on every request. */
 export const IO_READ = 0;
@@ -57,6 +57,18 @@ export abstract class VolumeIo {
   moved(): boolean {
     return false;
   }
+
+  /**
+   * For the device: nobody waits for the answer any more. What it only holds by then it does not begin, but ends with `abandonedError`: a guest
+   * whose host was thought dead may have been started at another node meanwhile, and have written over it.
+   */
+  isAbandoned(): boolean {
+    return false;
+  }
+}
+
+export function abandonedError(): ArchipelagoError {
+  return new ArchipelagoError('unavailable', 'the client has gone, and what it had asked for was not begun');
 }
 
 /** A run of bytes with one allocation state. */

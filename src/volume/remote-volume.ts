@@ -6,7 +6,7 @@
  */
 import { ArchipelagoError, assert, type Epoch, type LivenessEpoch, type VolumeId } from '../base/index.ts';
 import type { Completion, Link } from '../net/index.ts';
-import { changes, type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
+import { abandonedError, changes, type Extent, IO_READ, IO_WRITE, type VolumeIo } from './device.ts';
 import { IoQueue } from './io-queue.ts';
 import type { SentSequences } from './sequences.ts';
 import {
@@ -181,7 +181,10 @@ export class RemoteVolume {
       const io = this.waiting.first;
       if (io === null || !this.fits(io)) return;
       this.waiting.shift();
-      this.send(io);
+      if (io.isAbandoned()) {
+        this.sequences.retire(io);
+        io.done(abandonedError());
+      } else this.send(io);
     }
   }
 

@@ -8,7 +8,7 @@ import type { ObjectName } from '../blocker/index.ts';
 import type { CommandValues, VolumeRecord } from '../mapper/index.ts';
 import { ChangeSignal } from './change-signal.ts';
 import type { HandOverState, LastWord, VolumeContext } from './context.ts';
-import { changes, type Extent, type VolumeIo } from './device.ts';
+import { abandonedError, changes, type Extent, type VolumeIo } from './device.ts';
 import { FollowWriter, type MovableVolume, type Writer, WritingClients } from './first-writes.ts';
 import { handOverVolume } from './handover.ts';
 import { HeldIo } from './held-io.ts';
@@ -373,12 +373,13 @@ export class Volume {
   }
 
   private passHeld(io: VolumeIo): void {
-    if (io.offset + io.length <= this.record.sizeBytes) {
+    const fits = io.offset + io.length <= this.record.sizeBytes;
+    if (fits && !io.isAbandoned()) {
       this.pass(io);
       return;
     }
     this.sequences?.retire(io);
-    io.done(new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
+    io.done(fits ? abandonedError() : new ArchipelagoError('invalid-argument', 'past the end of the volume, which has shrunk'));
   }
 
   /** What was forwarded and has no answer is served here now: the owner before may have done it, and have said so in its handover. */

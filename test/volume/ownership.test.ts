@@ -3,6 +3,7 @@ import { afterEach, expect, test } from 'vitest';
 import { BLOCK_BYTES, Cluster, IO_TIMEOUT_MS, type Node } from '../../chaos/sim/ownership/cluster.ts';
 import { flush, read, write } from '../../chaos/sim/ownership/io.ts';
 import { ArchipelagoError, type VolumeId } from '../../src/base/index.ts';
+import { IO_WRITE, type IoKind, VolumeIo } from '../../src/volume/device.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { ATTACH, PREPARE } from '../../src/volume/wire.ts';
 
@@ -293,6 +294,40 @@ test('a first attempt never lands over the write that came after its retry', asy
   await cluster.until(second);
   await cluster.turns(100);
   expect(await cluster.until(read(b, 0))).toBe(3);
+});
+
+class KilledClientsWrite extends VolumeIo {
+  override kind: IoKind = IO_WRITE;
+  override length = 512;
+  override data = new Uint8Array(512).fill(2);
+  ended: ArchipelagoError | null | undefined;
+
+  override done(error: ArchipelagoError | null): void {
+    this.ended = error;
+  }
+
+  override isAbandoned(): boolean {
+    return true;
+  }
+}
+
+test('what a client has left behind is not begun once its guest may go on elsewhere', async () => {
+  await ownedByA();
+  const [a, b] = [await attach('a'), await attach('b')];
+  await cluster.until(write(b, 0, 1));
+  cluster.cut('a', 'b');
+  const left = new KilledClientsWrite();
+  b.submit(left);
+  await cluster.turns(50, 1000);
+  expect(left.ended).toBe(undefined);
+  await cluster.until(write(a, 0, 3));
+  cluster.restore('a', 'b');
+  await cluster.turns(200, 5000);
+  expect(left.ended).toMatchObject({ code: 'unavailable' });
+  expect(await cluster.until(read(a, 0))).toBe(3);
+  // It keeps nobody waiting, and its number none of those that follow.
+  await cluster.until(write(b, 0, 4));
+  expect(await cluster.until(read(a, 0))).toBe(4);
 });
 
 test('the death of the owner loses nothing acknowledged', async () => {

@@ -178,6 +178,7 @@ export class Connection implements Reader {
 
   private ended(): void {
     this.finished = true;
+    if (this.transmission !== null) this.transmission.clientGone = true;
     const cut = this.intake.available > 0 || this.intake.midPayload;
     if (cut && !this.paused) this.log.info({}, 'an NBD client went away in the middle of a message');
     this.closeWhenIdle();

@@ -5,6 +5,7 @@ import type { PooledBuffer } from './buffers.ts';
 
 /** Who is told that a request is done. */
 interface RequestOwner {
+  readonly clientGone: boolean;
   completed(request: NbdRequest, error: ArchipelagoError | null): void;
 }
 
@@ -29,5 +30,9 @@ export class NbdRequest extends VolumeIo {
 
   override done(error: ArchipelagoError | null): void {
     this.owner.completed(this, error);
+  }
+
+  override isAbandoned(): boolean {
+    return this.owner.clientGone;
   }
 }

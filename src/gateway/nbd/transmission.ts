@@ -49,6 +49,8 @@ export class Transmission {
   requestsUnderWay = 0;
   /** The client said goodbye, or broke the protocol: nothing more is read. */
   ended = false;
+  /** Nobody is there to be answered: the connection is gone, or the client has ended its side of it, as a killed one does. */
+  clientGone = false;
   /** Set by the connection when the server stops: explains failures to the client. */
   stopping = false;
   readonly device: Device;
@@ -101,6 +103,7 @@ export class Transmission {
   /** The connection is gone: a write whose payload will not come any more is forgotten. */
   abandon(): void {
     this.ended = true;
+    this.clientGone = true;
     const request = this.collecting;
     if (request === null) return;
     this.collecting = null;

@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { ArchipelagoError, silentLog } from '../../../src/base/index.ts';
 import * as nbd from '../../../src/gateway/nbd/protocol.ts';
 import { NbdServer } from '../../../src/gateway/nbd/server.ts';
+import type { VolumeIo } from '../../../src/volume/index.ts';
 import { RamDirectory, RamVolume } from './ram-device.ts';
 import { lengthAnd, noise, optionHeader, RawClient, requestHeader, scratchDirectory, serve, turns, uint32, until } from './support.ts';
 
@@ -148,6 +149,33 @@ describe('the handshake', () => {
 });
 
 describe('requests', () => {
+  it.each(['end', 'destroy'] as const)('what a client has left behind is known as such: its socket %ss', async (how) => {
+    const later: (() => void)[] = [];
+    const volume = new RamVolume(MIB, { schedule: (work) => later.push(work) });
+    const { path, directory, server } = await serve({ v: volume });
+    const attach = directory.attach.bind(directory);
+    const ios: VolumeIo[] = [];
+    directory.attach = async (name) => {
+      const device = await attach(name);
+      const submit = device.submit.bind(device);
+      device.submit = (io) => {
+        ios.push(io);
+        submit(io);
+      };
+      return device;
+    };
+    const client = new RawClient(path);
+    await client.attach('v');
+    client.send(requestHeader({ command: nbd.CMD_WRITE, length: 1 }), Buffer.from('x'));
+    await until(() => ios.length > 0);
+    expect(ios[0]?.isAbandoned()).toBe(false);
+    client.socket[how]();
+    await until(() => ios[0]?.isAbandoned() === true);
+    for (const work of later.splice(0)) work();
+    await server.close();
+    expect(volume.attached).toBe(0);
+  });
+
   it('FUA reaches the device with writes and zeros', async () => {
     const volume = new RamVolume(MIB);
     const { path } = await serve({ v: volume });
