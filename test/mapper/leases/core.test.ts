@@ -94,12 +94,32 @@ describe('the leader', () => {
     expect(story.pass(2 * TICK_MS)).toEqual(['a', 'b']);
   });
 
-  it('does so again when it has stood still itself', () => {
+  it('does not count the time in which it stood still itself', () => {
     const story = new Story();
     story.pass(1000, ['a', 'b']);
     story.now += 5000;
-    expect(story.pass(2100)).toEqual([]);
-    expect(story.pass(2 * TICK_MS)).toEqual(['a', 'b']);
+    // What it stood still for counts as one allowance.
+    expect(story.pass(2050)).toEqual([]);
+    expect(story.pass(TICK_MS)).toEqual(['a', 'b']);
+  });
+
+  it('expires who is silent even if it stands still again and again', () => {
+    const story = new Story();
+    story.pass(1000, ['a', 'b']);
+    const began = story.now;
+    while (story.pass(TICK_MS, ['b']).length === 0 && story.now < began + 10_000) story.now += 100;
+    expect(story.now - began).toBe(22 * 150 - 100);
+  });
+
+  it('counts a heartbeat from when it came, whatever stood still before it was confirmed', () => {
+    const story = new Story();
+    story.pass(1000, ['a', 'b']);
+    const came = story.now + 25;
+    story.now += 1000;
+    expect(story.pass(TICK_MS, ['b'])).toEqual([]);
+    story.beat('a', came);
+    expect(story.pass(1950, ['b'])).toEqual([]);
+    expect(story.pass(2 * TICK_MS, ['b'])).toEqual(['a']);
   });
 
   it('never renews what it has proposed to end, and proposes it until it is done', () => {

@@ -4,6 +4,9 @@
  * Why a table that knows nothing of earlier terms is right after a whole lease and the allowance: an earlier leader answered a heartbeat
  * only after a round of a quorum that began after the heartbeat came. One of that quorum voted for this leader, and did so later. So every lease
  * of an earlier term was asked for before this term began, and is over one lease later.
+ *
+ * Time in which this process stood still does not count: heartbeats that came then lie unread, and nobody died of that. So the table has a time of its
+ * own, which never runs faster than the clock and goes on by an allowance at most between two ticks. To wait by it is to wait long enough.
  */
 import type { Epoch, LivenessEpoch, VolumeId } from '../../../base/index.ts';
 import { checkTiming, type HeartbeatAnswer, type LeaseTiming } from './types.ts';
@@ -29,7 +32,7 @@ export interface Ended {
 
 interface Lease {
   readonly livenessEpoch: LivenessEpoch;
-  /** When the latest heartbeat came that was answered, or the beginning of the table's time. */
+  /** In the table's time: when the latest heartbeat came that was answered, or when the table first met the node. */
   lastMs: number;
   /** The end was proposed. Whatever becomes of that, this liveness epoch has no lease any more. */
   ended: boolean;
@@ -39,16 +42,16 @@ export class LeaseTable {
   readonly term: number;
   private readonly timing: LeaseTiming;
   private readonly leases = new Map<string, Lease>();
-  /** By volume and epoch: when this leader first saw that the owner has to give it up. */
+  /** By volume and epoch: when this leader first saw that the owner has to give it up, in the table's time. */
   private readonly revoked = new Map<string, number>();
-  private beginMs: number;
+  /** The table's time, and the clock's, at the last tick. */
+  private timeMs = 0;
   private tickMs: number;
 
   constructor(term: number, timing: LeaseTiming, nowMs: number) {
     checkTiming(timing);
     this.term = term;
     this.timing = timing;
-    this.beginMs = nowMs;
     this.tickMs = nowMs;
   }
 
@@ -61,29 +64,23 @@ export class LeaseTable {
     const lease = this.leaseOf(node);
     if (lease.ended) return null;
     // Confirmed late, it counts from when it came: the node counts from before that.
-    lease.lastMs = Math.max(lease.lastMs, cameMs);
+    lease.lastMs = Math.max(lease.lastMs, this.timeMs + cameMs - this.tickMs);
     return { livenessEpoch, leaseMs: this.timing.leaseMs, appliedIndex };
   }
 
   /** What is over by now. To be called with the registry's state of now, at least a few times in the time of a drift allowance. */
   tick(nowMs: number, nodes: readonly RegisteredNode[], revoked: readonly RevokedVolume[]): Ended {
-    // This process stood still, and heartbeats that came meanwhile lie unread. Nobody's lease is longer for that, but nobody died of it either.
-    if (nowMs - this.tickMs > this.timing.driftMs) this.beginAgain(nowMs);
+    this.timeMs += Math.min(nowMs - this.tickMs, this.timing.driftMs);
     this.tickMs = nowMs;
-    return { nodes: this.endedNodes(nowMs, nodes), volumes: this.endedVolumes(nowMs, revoked) };
+    return { nodes: this.endedNodes(nodes), volumes: this.endedVolumes(revoked) };
   }
 
-  private beginAgain(nowMs: number): void {
-    this.beginMs = nowMs;
-    this.revoked.clear();
-  }
-
-  private endedNodes(nowMs: number, nodes: readonly RegisteredNode[]): Ended['nodes'] {
+  private endedNodes(nodes: readonly RegisteredNode[]): Ended['nodes'] {
     const ended: { node: string; livenessEpoch: LivenessEpoch }[] = [];
     for (const node of nodes) {
       if (!node.alive) continue;
       const lease = this.leaseOf(node);
-      if (!lease.ended && !this.isOver(Math.max(lease.lastMs, this.beginMs), nowMs)) continue;
+      if (!lease.ended && !this.isOver(lease.lastMs)) continue;
       // Again with each tick, until the registry says so: a proposal may get lost.
       lease.ended = true;
       ended.push({ node: node.name, livenessEpoch: node.livenessEpoch });
@@ -91,15 +88,15 @@ export class LeaseTable {
     return ended;
   }
 
-  private endedVolumes(nowMs: number, volumes: readonly RevokedVolume[]): RevokedVolume[] {
+  private endedVolumes(volumes: readonly RevokedVolume[]): RevokedVolume[] {
     const keys = new Set(volumes.map(keyOf));
     for (const key of this.revoked.keys()) if (!keys.has(key)) this.revoked.delete(key);
     return volumes.filter((volume) => {
       const key = keyOf(volume);
       // From here on this leader answers from a state in which it is revoked, so a lease that is granted later says nothing about it.
-      const sinceMs = this.revoked.get(key) ?? nowMs;
+      const sinceMs = this.revoked.get(key) ?? this.timeMs;
       this.revoked.set(key, sinceMs);
-      return this.isOver(sinceMs, nowMs);
+      return this.isOver(sinceMs);
     });
   }
 
@@ -107,13 +104,13 @@ export class LeaseTable {
   private leaseOf({ name, livenessEpoch }: RegisteredNode): Lease {
     const known = this.leases.get(name);
     if (known?.livenessEpoch === livenessEpoch) return known;
-    const lease = { livenessEpoch, lastMs: this.tickMs, ended: false };
+    const lease = { livenessEpoch, lastMs: this.timeMs, ended: false };
     this.leases.set(name, lease);
     return lease;
   }
 
-  private isOver(sinceMs: number, nowMs: number): boolean {
-    return nowMs - sinceMs > this.timing.leaseMs + this.timing.driftMs;
+  private isOver(sinceMs: number): boolean {
+    return this.timeMs - sinceMs > this.timing.leaseMs + this.timing.driftMs;
   }
 }
 
