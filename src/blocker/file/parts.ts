@@ -4,6 +4,7 @@ import type { DescriptorCache } from './descriptors.ts';
 import type { Durability } from './durability.ts';
 import type { OwnerProcess } from './owner-process.ts';
 import type { SharedRounds } from './rounds.ts';
+import type { Turns } from './turns.ts';
 
 export interface FileStoreParts {
   readonly directory: string;
@@ -20,6 +21,8 @@ export interface FileStoreParts {
   /** How many files are synced at a time, for each volume. */
   readonly syncParallelism: number;
   readonly pace: WritePace;
+  /** Of takeovers, each a few milliseconds of synchronous calls: all volumes of a node that died come at once. */
+  readonly takeovers: Turns;
   /** What the file system has been found not to do; all is taken to work at first. */
   readonly features: { sharesExtents: boolean };
 }

@@ -18,6 +18,7 @@ import { type FileStoreParts, WritePace } from './parts.ts';
 import { SharedRounds } from './rounds.ts';
 import { prepareDirectory } from './superblock.ts';
 import { readLogDurably, readNewestHeader, type TakenLog, takeLogOver } from './takeover.ts';
+import { Turns } from './turns.ts';
 import { FileVolumeStore, type VolumeStoreObserver } from './volume-store.ts';
 
 export interface FileStoreOptions {
@@ -52,6 +53,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<BlockSto
     syncFileSystem: new SharedRounds(() => durability.fileSystem(directory)),
     syncParallelism: options.syncParallelism ?? 4,
     pace: new WritePace(),
+    takeovers: new Turns(),
     features: { sharesExtents: true },
   });
 }
@@ -70,6 +72,7 @@ class FileStore implements BlockStore, VolumeStoreObserver {
   }
 
   async takeOver(volume: VolumeId, epoch: Epoch, clean: boolean): Promise<Takeover> {
+    await this.parts.takeovers.next();
     if (this.readers.failure !== null) throw this.readers.failure;
     const taken = takeLogOver(this.parts, volume, epoch, clean);
     const quiet = clean || this.isQuiet(volume, taken.predecessor);

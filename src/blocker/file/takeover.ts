@@ -229,6 +229,8 @@ export function successor(names: readonly string[], volume: VolumeId, epoch: Epo
 /** First the content, then the word that it is complete, then the way to it, and only then the removal of what it replaces. */
 async function settle(parts: FileStoreParts, directory: string, logDirectory: string, leftovers: readonly string[]): Promise<void> {
   const { durability } = parts;
+  // While a file system syncs, the calls of a takeover wait for it, and guests with them: of many volumes, all are taken over first.
+  await parts.takeovers.whenNobodyWaits();
   if (!readdirSync(logDirectory).includes(SETTLED)) {
     const names = readdirSync(logDirectory).filter((name) => name === HEADER || segmentOf(name) !== null);
     await forEachBounded(names, parts.syncParallelism, (name) => syncFile(parts, `${logDirectory}/${name}`));
