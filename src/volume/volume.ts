@@ -200,8 +200,10 @@ export class Volume {
   // ---- steps ----
 
   private stepEnded(error: ArchipelagoError | null): void {
+    // Once, however often it is tried: the volumes of a node that died are all tried at this pace.
+    const isNews = error !== null && error.message !== this.lastError?.message;
     this.lastError = error;
-    if (error !== null) this.log.info({ code: error.code, error: error.message }, 'not served yet; trying again');
+    if (isNews) this.log.info({ code: error.code, error: error.message }, 'not served yet; trying again');
     this.signal.notify();
   }
 
