@@ -36,16 +36,21 @@ export async function measureMany(cluster: BenchCluster, count: number): Promise
   assert(volumes.filter(({ owner }) => owner?.node === dying).length === count, 'the volumes are where the death will be');
   const began = performance.now();
   cluster.signal(dying, 'SIGKILL');
-  const waits = await Promise.all(
+  const answers = await Promise.all(
     [...clients.values()].map(async (client) => {
       await client.write(4096, DATA.subarray(0, 4096));
-      return performance.now() - began;
+      const writtenMs = performance.now() - began;
+      await client.flush();
+      return { writtenMs, flushedMs: performance.now() - began };
     }),
   );
   for (const client of clients.values()) await client.close();
+  const waits = answers.map(({ writtenMs }) => writtenMs);
+  const flushes = answers.map(({ flushedMs }) => flushedMs);
   return [
     figure(`first of ${count} volumes of a dead node writes again`, Math.min(...waits), null, 'ms', null),
     figure(`half of ${count} volumes of a dead node write again`, percentile(waits, 50), null, 'ms', null),
     figure(`all ${count} volumes of a dead node write again`, Math.max(...waits), null, 'ms', { of: 'ours', limit: LIMIT_MS }),
+    figure(`all ${count} have flushed that`, Math.max(...flushes), null, 'ms', null),
   ];
 }

@@ -26,6 +26,7 @@ export const soak: Soak = {
     ]);
     let kills = 0;
     let pauses = 0;
+    let nextMs = performance.now();
     while (performance.now() < endMs && !signal.aborted) {
       const leader = await eventually('somebody leads', () => cluster.leaderOf(cluster.names));
       if (leader === SPARED) {
@@ -40,7 +41,8 @@ export const soak: Soak = {
       await cluster.start(leader);
       await cluster.ready();
       note(`killed ${leader}, ${kills} in all`);
-      await sleepUntilAborted(Math.min(PERIOD_MS, endMs - performance.now()), signal);
+      nextMs = Math.max(nextMs + PERIOD_MS, performance.now());
+      await sleepUntilAborted(Math.max(0, Math.min(nextMs, endMs) - performance.now()), signal);
     }
     if (signal.aborted) return { kills, pauses, writes: 0, longestWriteMs: 0, violations: 0 };
     const { writes, longestWriteMs, problems } = await ended;
