@@ -1,12 +1,15 @@
 /**
  * Replies on their way out. A reply gets a region of a large buffer before it is known; the device reads straight into it, next to the
- * header. Regions that are committed one after another leave in one write, and what a slow device still owns is stepped over.
+ * header. Regions that are committed one after another leave in one write, and what a slow device still owns is stepped over. A device that
+ * answers in another order than it was asked in leaves many small pieces; those are copied together, which is cheaper than a write of several.
  */
 import type { Socket } from 'node:net';
 import { type BufferPool, type PooledBuffer, SMALL_BUFFER_BYTES } from './buffers.ts';
 
 /** A reply of this size or more gets a buffer of its own. */
 const OWN_BUFFER_BYTES = 64 * 1024;
+/** What leaves at once in several pieces is copied together up to this size. */
+const GATHERED_BYTES = 64 * 1024;
 
 /** A run of committed bytes. It holds one reference to its buffer. */
 class Piece {
@@ -31,6 +34,8 @@ export class ReplyQueue {
   private readonly socket: Socket;
   private readonly sent: () => void;
   private current: PooledBuffer;
+  /** What pieces are copied into; taken when there are some for the first time. */
+  private gathered: PooledBuffer | null = null;
   private readonly committed: Piece[] = [];
   /** Handed to the socket, which calls back for each in this order. */
   private readonly leaving: Piece[] = [];
@@ -52,18 +57,21 @@ export class ReplyQueue {
       this.reservedStart = 0;
       return;
     }
-    let buffer = this.current;
-    // Only this queue needs it: all that was in it has left.
-    if (buffer.references === 1) buffer.position = 0;
-    if (buffer.size - buffer.position < length) {
-      this.pool.release(buffer);
-      buffer = this.pool.take(SMALL_BUFFER_BYTES);
-      this.current = buffer;
-    }
+    const buffer = this.withRoom(this.current, length);
+    this.current = buffer;
     buffer.references++;
     this.reservedBuffer = buffer;
     this.reservedStart = buffer.position;
     buffer.position += length;
+  }
+
+  /** A buffer of this queue's, or another in its place, that has room for `length` bytes at its position. */
+  private withRoom(buffer: PooledBuffer, length: number): PooledBuffer {
+    // Only this queue needs it: all that was in it has left.
+    if (buffer.references === 1) buffer.position = 0;
+    if (buffer.size - buffer.position >= length) return buffer;
+    this.pool.release(buffer);
+    return this.pool.take(SMALL_BUFFER_BYTES);
   }
 
   /** Queues the first `length` bytes of a region. */
@@ -92,6 +100,7 @@ export class ReplyQueue {
       this.forget();
       return;
     }
+    if (pieces.length > 1) this.gather();
     if (pieces.length > 1) socket.cork();
     for (let i = 0; i < pieces.length; i++) {
       const piece = pieces[i]!;
@@ -102,10 +111,29 @@ export class ReplyQueue {
     pieces.length = 0;
   }
 
+  /** Makes one piece of those that are to leave, unless they are too large for that. */
+  private gather(): void {
+    const pieces = this.committed;
+    let length = 0;
+    for (const { start, end } of pieces) length += end - start;
+    if (length > GATHERED_BYTES) return;
+    const buffer = this.withRoom(this.gathered ?? this.pool.take(SMALL_BUFFER_BYTES), length);
+    this.gathered = buffer;
+    buffer.references++;
+    const start = buffer.position;
+    for (const piece of pieces) {
+      buffer.position += piece.buffer.bytes.copy(buffer.bytes, buffer.position, piece.start, piece.end);
+      this.pool.release(piece.buffer);
+    }
+    pieces.length = 0;
+    pieces.push(new Piece(buffer, start, buffer.position));
+  }
+
   /** Returns the buffers, when the connection is gone and no region is with a device. */
   close(): void {
     this.forget();
     this.pool.release(this.current);
+    if (this.gathered !== null) this.pool.release(this.gathered);
   }
 
   private forget(): void {
