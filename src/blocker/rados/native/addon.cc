@@ -106,7 +106,7 @@ class Worker {
 
 struct Cluster;
 
-// What librados gives back with a completion.
+// What librados gives back with a completion. There is one for each slot, and it is the slot's from submission until JavaScript hears of it.
 struct Operation {
   Cluster* cluster;
   uint32_t slot;
@@ -136,7 +136,8 @@ struct Cluster {
   std::deque<std::pair<uint32_t, std::string>> texts;
   // Only `listing` touches it, and `close` after that has nothing to do any more.
   std::unordered_map<uint32_t, rados_list_ctx_t> listings;
-  std::vector<Operation*> idle;
+  // As many as `results` has pairs; it never grows.
+  std::vector<Operation> operations;
 
   void complete(uint32_t slot, int32_t result) {
     std::lock_guard<std::mutex> lock(mutex);
@@ -175,6 +176,9 @@ struct Arguments {
     return static_cast<Cluster*>(pointer);
   }
 
+  // The second argument. It is the index of an operation.
+  inline uint32_t slot(const Cluster* cluster);
+
   uint32_t u32(size_t at) {
     uint32_t value = 0;
     valid = valid && at < count && napi_get_value_uint32(env, values[at], &value) == napi_ok;
@@ -210,6 +214,12 @@ struct Arguments {
     return static_cast<char*>(data);
   }
 };
+
+uint32_t Arguments::slot(const Cluster* cluster) {
+  const uint32_t value = u32(1);
+  valid = valid && cluster != nullptr && value < cluster->operations.size();
+  return value;
+}
 
 Pool pool_of(uint32_t kind, uint64_t first) {
   if (kind == KIND_SUPERBLOCK) return first == POOL_BLOCKS ? POOL_BLOCKS : POOL_MAPS;
@@ -249,10 +259,7 @@ void completed_by_rados(rados_completion_t completion, void* argument) {
   Cluster* cluster = operation->cluster;
   const uint32_t slot = operation->slot;
   rados_ioctx_t pool = operation->pool;
-  {
-    std::lock_guard<std::mutex> lock(cluster->mutex);
-    cluster->idle.push_back(operation);
-  }
+  // JavaScript may give the slot to another operation as soon as this is called.
   if (result != -ENOENT) return cluster->complete(slot, result);
   // Of an object that is missing, and of a pool that is: two things that must not be taken for each other. Rare enough to look each time.
   cluster->asking.later([=] {
@@ -263,15 +270,7 @@ void completed_by_rados(rados_completion_t completion, void* argument) {
 }
 
 Operation* take_operation(Cluster* cluster, uint32_t slot, rados_ioctx_t pool) {
-  Operation* operation = nullptr;
-  {
-    std::lock_guard<std::mutex> lock(cluster->mutex);
-    if (!cluster->idle.empty()) {
-      operation = cluster->idle.back();
-      cluster->idle.pop_back();
-    }
-  }
-  if (operation == nullptr) operation = new Operation();
+  Operation* operation = &cluster->operations[slot];
   operation->cluster = cluster;
   operation->slot = slot;
   operation->pool = pool;
@@ -284,20 +283,14 @@ Operation* take_operation(Cluster* cluster, uint32_t slot, rados_ioctx_t pool) {
 void submitted(Operation* operation, int result) {
   if (result >= 0) return;
   rados_aio_release(operation->completion);
-  Cluster* cluster = operation->cluster;
-  const uint32_t slot = operation->slot;
-  {
-    std::lock_guard<std::mutex> lock(cluster->mutex);
-    cluster->idle.push_back(operation);
-  }
-  cluster->complete(slot, result);
+  operation->cluster->complete(operation->slot, result);
 }
 
 // mutate(cluster, slot, kind, first, second, steps, epoch, offset, length, data | null, expectedBytes)
 napi_value mutate(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const uint32_t kind = arguments.u32(2);
   const uint64_t first = arguments.u64(3);
   const uint64_t second = arguments.u64(4);
@@ -309,7 +302,7 @@ napi_value mutate(napi_env env, napi_callback_info info) {
   const char* data = arguments.bytes(9, &data_length);
   const uint64_t expected_bytes = arguments.u64(10);
   char name[NAME_BYTES];
-  REQUIRE(env, arguments.valid && cluster != nullptr && make_name(name, kind, first, second), "mutate: wrong arguments");
+  REQUIRE(env, arguments.valid && make_name(name, kind, first, second), "mutate: wrong arguments");
   rados_ioctx_t pool = cluster->pools[pool_of(kind, first)];
   REQUIRE(env, pool != nullptr, "mutate: not connected");
 
@@ -347,7 +340,7 @@ napi_value mutate(napi_env env, napi_callback_info info) {
 napi_value read(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const uint32_t kind = arguments.u32(2);
   const uint64_t first = arguments.u64(3);
   const uint64_t second = arguments.u64(4);
@@ -356,7 +349,7 @@ napi_value read(napi_env env, napi_callback_info info) {
   char* into = arguments.bytes(6, &length);
   char name[NAME_BYTES];
   // A length of 0 would make librados read the whole object, over whatever lies behind `into`.
-  REQUIRE(env, arguments.valid && cluster != nullptr && into != nullptr && length > 0 && make_name(name, kind, first, second), "read: wrong arguments");
+  REQUIRE(env, arguments.valid && into != nullptr && length > 0 && make_name(name, kind, first, second), "read: wrong arguments");
   rados_ioctx_t pool = cluster->pools[pool_of(kind, first)];
   REQUIRE(env, pool != nullptr, "read: not connected");
   Operation* operation = take_operation(cluster, slot, pool);
@@ -368,13 +361,13 @@ napi_value read(napi_env env, napi_callback_info info) {
 napi_value read_attribute(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const uint64_t volume = arguments.u64(2);
   const uint32_t attribute = arguments.u32(3);
   size_t length = 0;
   char* into = arguments.bytes(4, &length);
   char name[NAME_BYTES];
-  REQUIRE(env, arguments.valid && cluster != nullptr && into != nullptr && make_name(name, KIND_HEADER, volume, 0), "readAttribute: wrong arguments");
+  REQUIRE(env, arguments.valid && into != nullptr && make_name(name, KIND_HEADER, volume, 0), "readAttribute: wrong arguments");
   rados_ioctx_t pool = cluster->pools[POOL_MAPS];
   REQUIRE(env, pool != nullptr, "readAttribute: not connected");
   const char* attribute_name = attribute == ATTRIBUTE_EPOCH ? EPOCH_ATTRIBUTE : SEGMENTS_ATTRIBUTE;
@@ -387,12 +380,12 @@ napi_value read_attribute(napi_env env, napi_callback_info info) {
 napi_value stat(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const uint32_t kind = arguments.u32(2);
   const uint64_t first = arguments.u64(3);
   const uint64_t second = arguments.u64(4);
   char name[NAME_BYTES];
-  REQUIRE(env, arguments.valid && cluster != nullptr && make_name(name, kind, first, second), "stat: wrong arguments");
+  REQUIRE(env, arguments.valid && make_name(name, kind, first, second), "stat: wrong arguments");
   rados_ioctx_t pool = cluster->pools[pool_of(kind, first)];
   REQUIRE(env, pool != nullptr, "stat: not connected");
   Operation* operation = take_operation(cluster, slot, pool);
@@ -454,6 +447,7 @@ napi_value open(napi_env env, napi_callback_info info) {
   napi_create_reference(env, arguments.values[0], 1, &cluster->results_ref);
   cluster->results = static_cast<int32_t*>(results);
   cluster->results_capacity = length / 2;
+  cluster->operations.resize(cluster->results_capacity);
   napi_create_string_utf8(env, "librados", NAPI_AUTO_LENGTH, &name);
   REQUIRE(env,
           napi_create_threadsafe_function(env, arguments.values[1], nullptr, name, 0, 1, nullptr, nullptr, cluster.get(), deliver, &cluster->wake) ==
@@ -491,15 +485,41 @@ constexpr const char* SETTINGS[][2] = {
     {"objecter_inflight_op_bytes", "0"},
 };
 
+// What stands below ceph.conf: it is set where that leaves librados' default.
+constexpr const char* OWN_DEFAULTS[][2] = {
+    // Bytes read at a time of what an OSD has sent. With librados' 4096, each answer to a read of 4 KiB takes two calls of the kernel. A
+    // connection has a buffer of twice this.
+    {"ms_tcp_prefetch_max_size", "16384"},
+};
+
+// The empty string for a setting that this librados does not know.
+std::string setting_of(rados_t rados, const char* name) {
+  char value[64];
+  return rados_conf_get(rados, name, value, sizeof value) == 0 ? value : "";
+}
+
+// Reads ceph.conf, and sets what stands above and below it.
+int configure(rados_t rados, const char* conf) {
+  std::vector<std::string> defaults;
+  for (const auto& own : OWN_DEFAULTS) defaults.push_back(setting_of(rados, own[0]));
+  int result = rados_conf_read_file(rados, conf);
+  size_t at = 0;
+  for (const auto& own : OWN_DEFAULTS) {
+    const std::string& value = defaults[at++];
+    if (result == 0 && !value.empty() && setting_of(rados, own[0]) == value) result = rados_conf_set(rados, own[0], own[1]);
+  }
+  for (const auto& setting : SETTINGS) {
+    if (result == 0) result = rados_conf_set(rados, setting[0], setting[1]);
+  }
+  return result;
+}
+
 int connect_now(Cluster* cluster, const std::string& user, const std::string& conf, const std::string names[2], const std::string& space,
                 std::string* step) {
   *step = "configuration";
   int result = rados_create(&cluster->rados, user.c_str());
   if (result < 0) return result;
-  result = rados_conf_read_file(cluster->rados, conf.c_str());
-  for (const auto& setting : SETTINGS) {
-    if (result == 0) result = rados_conf_set(cluster->rados, setting[0], setting[1]);
-  }
+  result = configure(cluster->rados, conf.c_str());
   if (result == 0) {
     *step = "connection";
     result = rados_connect(cluster->rados);
@@ -524,12 +544,12 @@ int connect_now(Cluster* cluster, const std::string& user, const std::string& co
 napi_value connect(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const std::string user = arguments.text(2);
   const std::string conf = arguments.text(3);
   const std::string names[2] = {arguments.text(4), arguments.text(5)};
   const std::string space = arguments.text(6);
-  REQUIRE(env, arguments.valid && cluster != nullptr, "connect: wrong arguments");
+  REQUIRE(env, arguments.valid, "connect: wrong arguments");
   const std::string maps = names[0], blocks = names[1];
   cluster->asking.later([=] {
     std::string step;
@@ -549,11 +569,11 @@ napi_value connect(napi_env env, napi_callback_info info) {
 napi_value list(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
+  const uint32_t slot = arguments.slot(cluster);
   const uint32_t pool = arguments.u32(2);
   const uint32_t number = arguments.u32(3);
   const uint32_t limit = arguments.u32(4);
-  REQUIRE(env, arguments.valid && cluster != nullptr && pool < 2 && cluster->pools[pool] != nullptr, "list: wrong arguments");
+  REQUIRE(env, arguments.valid && pool < 2 && cluster->pools[pool] != nullptr, "list: wrong arguments");
   cluster->listing.later([=] {
     std::string names;
     uint32_t count = 0;
@@ -592,8 +612,8 @@ napi_value list(napi_env env, napi_callback_info info) {
 napi_value pool_status(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
-  REQUIRE(env, arguments.valid && cluster != nullptr && cluster->rados != nullptr, "poolStatus: wrong arguments");
+  const uint32_t slot = arguments.slot(cluster);
+  REQUIRE(env, arguments.valid && cluster->rados != nullptr, "poolStatus: wrong arguments");
   cluster->asking.later([=] {
     uint64_t used = 0;
     int result = 0;
@@ -617,8 +637,8 @@ napi_value pool_status(napi_env env, napi_callback_info info) {
 napi_value take_text(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
-  REQUIRE(env, arguments.valid && cluster != nullptr, "takeText: wrong arguments");
+  const uint32_t slot = arguments.slot(cluster);
+  REQUIRE(env, arguments.valid, "takeText: wrong arguments");
   std::string text;
   {
     std::lock_guard<std::mutex> lock(cluster->mutex);
@@ -638,8 +658,8 @@ napi_value take_text(napi_env env, napi_callback_info info) {
 napi_value close(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Cluster* cluster = arguments.cluster();
-  const uint32_t slot = arguments.u32(1);
-  REQUIRE(env, arguments.valid && cluster != nullptr, "close: wrong arguments");
+  const uint32_t slot = arguments.slot(cluster);
+  REQUIRE(env, arguments.valid, "close: wrong arguments");
   cluster->asking.later([=] {
     release_pools(cluster);
     if (cluster->rados != nullptr) rados_shutdown(cluster->rados);
@@ -663,7 +683,7 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   napi_remove_env_cleanup_hook(env, environment_ends, cluster);
   napi_release_threadsafe_function(cluster->wake, napi_tsfn_abort);
   napi_delete_reference(env, cluster->results_ref);
-  for (auto* operation : cluster->idle) delete operation;
+  std::vector<Operation>().swap(cluster->operations);
   // The thread-safe function may look at the cluster once more while it goes away, so the few bytes of the cluster itself stay.
   return nullptr;
 }
