@@ -1,7 +1,8 @@
-/** Taking over what the store has of a volume, in the way in which this process has become its owner. */
-import type { Epoch, Log } from '../base/index.ts';
+/** Taking over what the store has of a volume, in the way in which this process has become its owner, and ending that. */
+import { assert, type Epoch, type Log } from '../base/index.ts';
 import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.ts';
 import type { HandOverState, VolumeContext } from './context.ts';
+import type { ServedVolume } from './served-volume.ts';
 
 export async function openMap(
   context: VolumeContext,
@@ -34,5 +35,44 @@ export async function openMap(
   } catch (error) {
     await takeover.store.close();
     throw error;
+  }
+}
+
+/**
+ * Closes what was served under an ownership that has ended; everything that was admitted was given back before. A map with many objects open
+ * takes long to close, so guests look for the next owner first. What the map still does meanwhile, it does under its own epoch.
+ */
+export class Closing {
+  private readonly log: Log;
+  private served: ServedVolume | null = null;
+  private closed: Promise<void> = Promise.resolve();
+
+  constructor(log: Log) {
+    this.log = log;
+  }
+
+  /** Closes it later: after `mayBegin`, which never rejects, or when somebody waits for the end. */
+  begin(served: ServedVolume, mayBegin: Promise<unknown>): void {
+    assert(this.served === null, 'nothing is served before what was served is closed');
+    this.served = served;
+    void mayBegin.then(() => this.end());
+  }
+
+  /** Resolves when nothing is open any more. */
+  end(): Promise<void> {
+    if (this.served !== null) this.closed = this.close(this.served);
+    this.served = null;
+    return this.closed;
+  }
+
+  private async close(served: ServedVolume): Promise<void> {
+    served.forgetBlocks();
+    try {
+      await served.owned?.map.close();
+      this.log.info({ epoch: served.epoch }, 'no longer serving');
+    } catch (error) {
+      // It is never used again, and the store has ended it as far as it could.
+      this.log.warn({ epoch: served.epoch, error: String(error) }, 'closing a map failed');
+    }
   }
 }

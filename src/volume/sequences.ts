@@ -6,11 +6,19 @@
  *
  * Reads and flushes have no numbers. Who has no answer yet cannot tell whether they were done once or twice.
  */
-import { assert } from '../base/index.ts';
+import { assert, type LivenessEpoch } from '../base/index.ts';
 import type { VolumeIo } from './device.ts';
 
 /** How far the oldest number without an answer and the newest may be apart. */
 export const SEQUENCE_WINDOW = 2048;
+
+/** Sessions of this process; with its liveness epoch in front they are never used again. */
+let lastSession = 0;
+const SESSIONS_A_PROCESS = 2 ** 24;
+
+export function nextSession(livenessEpoch: LivenessEpoch): number {
+  return livenessEpoch * SESSIONS_A_PROCESS + ++lastSession;
+}
 
 const UNKNOWN = 0;
 const UNDER_WAY = 1;

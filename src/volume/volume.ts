@@ -14,17 +14,16 @@ import { handOverVolume } from './handover.ts';
 import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
 import { OwnershipLease } from './lease.ts';
-import { openMap } from './opening.ts';
+import { Closing, openMap } from './opening.ts';
 import { type AttemptMessage, Preparations } from './preparation.ts';
 import { RemoteVolume } from './remote-volume.ts';
-import { SentSequences } from './sequences.ts';
+import { nextSession, SentSequences } from './sequences.ts';
 import { ServedVolume } from './served-volume.ts';
 import { dropShrunkSpace } from './shrink.ts';
 import { MAX_RETRY_MS, Steps } from './steps.ts';
 
-/** Sessions of this process; with its liveness epoch in front they are never used again. */
-let lastSession = 0;
-const SESSIONS_A_PROCESS = 2 ** 24;
+/** How long what was served here may stay open while guests wait. */
+const CLOSE_WITHIN_MS = 1000;
 
 export class Volume {
   record: VolumeRecord;
@@ -43,6 +42,8 @@ export class Volume {
   /** Takes I/O now; null: it is held. */
   private admitting: ServedVolume | RemoteVolume | null = null;
   private servedVolume: ServedVolume | null = null;
+  /** Of what was served here before. */
+  private readonly closing: Closing;
   private remote: RemoteVolume | null = null;
   private acquired: (CommandValues['acquire'] & { epoch: Epoch }) | null = null;
   /** Of a handover to this node that may come. */
@@ -68,6 +69,7 @@ export class Volume {
     this.signal = new ChangeSignal(context.clock);
     this.held = new HeldIo(context.clock, context.ioTimeoutMs, () => this.failHeld(this.whyNotServed));
     this.log = context.log.child({ volume: record.id, name: record.name });
+    this.closing = new Closing(this.log);
     this.followWriter = new FollowWriter(this, context.clock, this.log);
   }
 
@@ -271,6 +273,8 @@ export class Volume {
 
   /** Opens the map under `epoch`. The result admits nothing yet. */
   private async open(epoch: Epoch): Promise<ServedVolume> {
+    // A store tells whether an owner before may still be writing, and knows of its own that they have ended once they are closed.
+    await this.closing.end();
     // What an owner told counts for its handover alone: one that was aborted may name the epoch that was acquired after its death.
     const acquired = this.acquired?.epoch === epoch;
     const handedOver = !acquired && this.handedOver?.epoch === epoch ? this.handedOver : null;
@@ -311,9 +315,8 @@ export class Volume {
     await served.revoke((io) => this.takeBackRevoked(io));
     this.servedVolume = null;
     this.ownership = null;
-    served.forgetBlocks();
-    await served.owned?.map.close();
-    this.log.info({ epoch: served.epoch }, 'no longer serving');
+    // Guests find the next owner first.
+    this.closing.begin(served, this.whenAdmitting(CLOSE_WITHIN_MS));
   }
 
   private takeBackRevoked(io: VolumeIo): void {
@@ -328,7 +331,7 @@ export class Volume {
       endedEarly = () => reject(new ArchipelagoError('unavailable', `node ${node} is no longer the owner`));
     });
     const livenessEpoch = this.context.livenessEpoch();
-    const session = livenessEpoch * SESSIONS_A_PROCESS + ++lastSession;
+    const session = nextSession(livenessEpoch);
     this.sequences ??= new SentSequences(session);
     const { sequences } = this;
     const link = this.context.linkTo(node);
@@ -431,7 +434,7 @@ export class Volume {
   /** One maintenance operation at a time. */
   exclusively<Result>(work: () => Promise<Result>): Promise<Result> {
     const run = this.operations.then(work);
-    // Its caller hears of a failure; the next operation only waits for the end.
+    // Its caller hears of a failure.
     this.operations = run.catch(() => undefined);
     return run;
   }

@@ -1,6 +1,10 @@
 /** The object files of one owner by name. One stays as long as it has a handle, an open descriptor, or something to sync. */
 import type { Generation } from '../../base/index.ts';
 import { ObjectFile, type ObjectOwner } from './object-file.ts';
+import { nextTurn } from './turns.ts';
+
+/** Well below a millisecond: guests of other volumes wait meanwhile. */
+const CLOSED_A_TURN = 256;
 
 export class ObjectTable {
   private readonly owner: ObjectOwner;
@@ -43,8 +47,14 @@ export class ObjectTable {
     if (files.size === 0) this.generations.delete(file.generation);
   }
 
-  /** Closes all descriptors. The handles that are left answer with the owner's failure. */
-  close(): void {
-    for (const files of [...this.generations.values()]) for (const file of [...files.values()]) file.detach();
+  /** Closes all descriptors, some in each turn. The owner has failed or ended, so none is opened any more, and handles that are left answer with that. */
+  async close(): Promise<void> {
+    let looked = 0;
+    for (const files of this.generations.values()) {
+      for (const file of files.values()) {
+        file.detach();
+        if (++looked % CLOSED_A_TURN === 0) await nextTurn();
+      }
+    }
   }
 }

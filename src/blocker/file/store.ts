@@ -206,7 +206,7 @@ class ImmutableObjects implements ObjectOwner {
   async close(): Promise<void> {
     this.failure ??= storeClosed(`the store in ${this.parts.directory}`);
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
-    this.table.close();
+    await this.table.close();
   }
 
   whenStillOwner(then: (error: ArchipelagoError | null) => void): void {

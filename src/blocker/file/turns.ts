@@ -31,3 +31,8 @@ export class Turns {
     first();
   };
 }
+
+/** A turn of the event loop, for others: in the middle of long work, or before what is no hurry. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

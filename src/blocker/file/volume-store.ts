@@ -268,7 +268,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     this.failure ??= storeClosed(volumeText(this.volume));
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
     this.journal.close();
-    this.objects.close();
+    await this.objects.close();
     this.observer.closed(this);
   }
 
