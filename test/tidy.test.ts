@@ -16,7 +16,7 @@ type Permission = 'time' | 'timers' | 'turns' | 'randomness';
 const SHELLS: Readonly<Record<string, { readonly may: readonly Permission[]; readonly because: string }>> = {
   'src/node/clock.ts': { may: ['time', 'timers'], because: 'the real clock, which all others are handed' },
   'chaos/sim/turns.ts': { may: ['turns'], because: 'gives each simulated event a turn of its own; no decision hangs on when that is' },
-  'src/blocker/file/turns.ts': { may: ['turns'], because: 'keeps takeovers and other long work from filling one turn; no decision hangs on when one is' },
+  'src/blocker/file/turns.ts': { may: ['turns'], because: 'keeps long work from filling one turn; no decision hangs on when one is' },
   'src/net/outbox.ts': { may: ['turns'], because: 'gathers the frames of one turn into one write; no decision hangs on when that is' },
 };
 

@@ -118,6 +118,33 @@ describe('a claim', () => {
     expect(existsSync(`${logOf(2)}/claims`)).toBe(false);
   });
 
+  it('that is still under way is in vain even after a takeover that was told of none', async () => {
+    const durability = new PausedClaims();
+    const [a, b, c] = [await daemon(), await daemon({ durability }), await daemon()];
+    const first = await owner(a, 1, 1);
+    await done((waiter) => first.object(generation, 1).create(0, pattern(1, 4096), waiter));
+    const second = await owner(b, 1, 2, false);
+    const claiming = expectCode(
+      done((waiter) => second.object(generation, 1).claim(waiter)),
+      'stale-epoch',
+    );
+    await durability.paused;
+    const third = await owner(c, 1, 3, true);
+    expect(existsSync(`${logOf(2)}/claims`)).toBe(false);
+    await done((waiter) => third.object(generation, 1).write(0, pattern(3, 512), waiter));
+    durability.resume();
+    await claiming;
+    expectBytes(readFileSync(objectFile()), joined(pattern(3, 512), pattern(1, 4096).slice(512)));
+  });
+
+  it('has a place until its drained owner has a successor whose log is durable', async () => {
+    const [first, second] = [await owner(await daemon(), 1, 1), await owner(await daemon(), 1, 2, true)];
+    expect(existsSync(`${logOf(1)}/claims`)).toBe(true);
+    await second.sync();
+    expect(existsSync(logOf(1))).toBe(false);
+    await first.close();
+  });
+
   it('that cannot be made durable leaves the object as it was, and can be repeated', async () => {
     let failures = 1;
     const durability: Durability = {

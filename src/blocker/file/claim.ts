@@ -13,7 +13,8 @@
  *   A does not get as far as the removal. It looks for a later log all the same.
  * - A is itself claiming, and would rename its own older copy over B's. Copies lie in a directory within the claimant's log that it made
  *   before it had taken over, and never makes again. B's takeover empties and removes that directory before it claims anything: a rename
- *   comes either before that, so that B copies its result, or fails, because its source is gone. No new copy can be made there.
+ *   comes either before that, so that B copies its result, or fails, because its source is gone. No new copy can be made there. An owner that drained
+ *   and handed over claims nothing any more, so an empty directory of such a one stays until its log goes.
  *
  * The copy is durable before it gets the name; that the name leads to it is durable with the next sync. Until then a power failure may
  * bring the former file back, to which nothing was added that anyone was promised, and by then every process that had it open is dead.

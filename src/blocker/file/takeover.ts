@@ -43,6 +43,8 @@ export interface TakenLog extends LogContent {
 
 /** How often a log is read again because its owner, which should be dead, is replacing the header meanwhile. */
 const READ_ATTEMPTS = 8;
+/** How many files of a log are synced at a time: half of libuv's pool, by default. In the other half guests' first I/O opens its objects. */
+const SETTLED_AT_ONCE = 2;
 /** How often a directory of copies is emptied again because a former owner still makes some. */
 const EMPTYING_ATTEMPTS = 64;
 
@@ -63,9 +65,12 @@ export function takeLogOver(parts: FileStoreParts, volume: VolumeId, epoch: Epoc
     else setUp(parts, logDirectory);
     const namesNow = readdirSync(directory);
     refuseStale(namesNow, volume, epoch);
-    const predecessor = ownerBetween(names, namesNow, source?.epoch ?? 0, epoch) ?? found;
+    const between = ownerBetween(names, namesNow, source?.epoch ?? 0, epoch);
+    const predecessor = between ?? found;
     // From here on the owners before find our log. One that is about to place its own finds it as well, and gives up.
-    for (const name of namesNow) if ((epochOf(name) ?? epoch) < epoch) endClaims(`${directory}/${name}/${CLAIMS}`);
+    for (const name of namesNow) {
+      if ((epochOf(name) ?? epoch) < epoch) endClaims(`${directory}/${name}/${CLAIMS}`, clean && between === null);
+    }
     const leftovers = names.filter((name) => isLeftover(name, epoch)).map((name) => `${directory}/${name}`);
     return { ...content, logDirectory, predecessor, settle: () => settle(parts, directory, logDirectory, leftovers) };
   } catch (error) {
@@ -97,12 +102,15 @@ function predecessorOf(parts: FileStoreParts, source: TrustedLog): TakenLog['pre
 
 /**
  * Removes the copies that a former owner was about to put in the place of objects, and their directory, so that there can be no more. Each
- * step is one of the file system's own, so a rename by that owner comes before or fails.
+ * step is one of the file system's own, so a rename by that owner comes before or fails. One that is `drained` claims nothing any more, and
+ * has ended the claims of those before it: its directory goes with its log. Removing one takes milliseconds while a disk is syncing.
  */
-function endClaims(directory: string): void {
+function endClaims(directory: string, drained: boolean): void {
   for (let attempt = 0; attempt < EMPTYING_ATTEMPTS; attempt++) {
     try {
-      for (const name of readdirSync(directory)) rmSync(`${directory}/${name}`, { force: true });
+      const names = readdirSync(directory);
+      if (drained && names.length === 0) return;
+      for (const name of names) rmSync(`${directory}/${name}`, { force: true });
       rmdirSync(directory);
       return;
     } catch (error) {
@@ -233,7 +241,7 @@ async function settle(parts: FileStoreParts, directory: string, logDirectory: st
   await parts.takeovers.whenNobodyWaits();
   if (!readdirSync(logDirectory).includes(SETTLED)) {
     const names = readdirSync(logDirectory).filter((name) => name === HEADER || segmentOf(name) !== null);
-    await forEachBounded(names, parts.syncParallelism, (name) => syncFile(parts, `${logDirectory}/${name}`));
+    await forEachBounded(names, Math.min(parts.syncParallelism, SETTLED_AT_ONCE), (name) => syncFile(parts, `${logDirectory}/${name}`));
     await durability.directory(logDirectory);
     await writeFile(`${logDirectory}/${SETTLED}`, '', { mode: 0o600 });
     await durability.directory(logDirectory);
