@@ -3,7 +3,7 @@
  * BlueStore on sparse files, everything on 127.0.0.1. There is no manager: nothing here needs one, and pools report no statistics.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { run } from '../process/programs.ts';
@@ -18,6 +18,8 @@ export interface CephOptions {
 
 export interface CephCluster {
   readonly confFile: string;
+  /** As in `client.USER`: one that may do no more than docs/rados.md asks for, in namespaces that begin with `NAMESPACE_PREFIX`. */
+  readonly user: string;
   readonly mapsPool: string;
   readonly blocksPool: string;
   /** Of each OSD, by its number. */
@@ -25,6 +27,8 @@ export interface CephCluster {
   readonly monitorPid: number;
 }
 
+export const NAMESPACE_PREFIX = 'archipelago-';
+const USER = 'archipelago';
 const MAPS_POOL = 'maps';
 const BLOCKS_POOL = 'blocks';
 const DEFAULT_OSD_BYTES = 10 * 2 ** 30;
@@ -51,6 +55,7 @@ export async function startCeph(options: CephOptions): Promise<CephCluster> {
   await eventually('the OSDs are up', async () => (await ceph(confFile, 'osd', 'stat')).includes(`${osds.length} up`), READY_MS);
   if (fresh) {
     for (const pool of [MAPS_POOL, BLOCKS_POOL]) await createPool(confFile, pool);
+    await makeUser(directory, confFile);
     writeFileSync(join(directory, COMPLETE), '');
   }
   // A pool takes requests once its placement groups have been made: `ls` asks each of them.
@@ -63,10 +68,17 @@ export async function createPool(confFile: string, pool: string): Promise<void> 
   await ceph(confFile, 'osd', 'pool', 'application', 'enable', pool, 'archipelago');
 }
 
+async function makeUser(directory: string, confFile: string): Promise<void> {
+  const objects = [MAPS_POOL, BLOCKS_POOL].map((pool) => `allow rw pool=${pool} namespace=${NAMESPACE_PREFIX}*`).join(', ');
+  const key = await ceph(confFile, 'auth', 'get-or-create', `client.${USER}`, 'mon', 'allow r', 'osd', objects);
+  appendFileSync(join(directory, 'keyring'), key);
+}
+
 function describeCeph(directory: string): CephCluster {
   const root = resolve(directory);
   return {
     confFile: join(root, 'ceph.conf'),
+    user: USER,
     mapsPool: MAPS_POOL,
     blocksPool: BLOCKS_POOL,
     osdPids: osdNumbers(root).map((osd) => pidOf(root, `osd.${osd}`) ?? 0),

@@ -17,8 +17,8 @@ import { Writer } from './support/writer.ts';
 
 const suite = requireTools([...CEPH_TOOLS, 'nbdsh', 'python3-libnbd']);
 
-/** Many times a lease. */
-const STALL_MS = process.env['CI'] ? 10_000 : 30_000;
+/** Many times a lease, and longer than Ceph itself takes to give an OSD up by default; everywhere, since what it looks for needs the time. */
+const STALL_MS = 30_000;
 const generation = generationOf(7);
 
 /** The leases and epochs that must not change while Ceph is slow. */
@@ -36,7 +36,7 @@ suite('Ceph', () => {
 
   beforeAll(async () => {
     shared = await sharedCeph();
-  }, 120_000);
+  });
 
   async function open(place = newPlace(shared)) {
     const store = await openAt(place);
@@ -47,20 +47,32 @@ suite('Ceph', () => {
   stories('stands still, is full, and is whole again: guests wait or are told, and no lease is lost for it', async () => {
     const cluster = await startCluster();
     await cluster.createVolume('disk', '256M');
-    const writer = await Writer.start({ uri: cluster.uri('disk', 'n2'), seed: 1, maxBytes: 256 << 10, requestsPerSecond: 100, zeroes: true });
+    const region = { start: 0, end: 128 << 20 };
+    const load = { maxBytes: 256 << 10, requestsPerSecond: 100, zeroes: true };
+    const writer = await Writer.start({ uri: cluster.uri('disk', 'n2'), seed: 1, region, ...load });
     await writer.progress(50);
     const before = await ownership(cluster);
+    expect(before.nodes.map(({ lease }) => lease)).toEqual([true, true, true]);
+    const holder = before.holder?.node ?? '';
 
     await whileStopped(shared.osdPids, async () => {
       const until = performance.now() + STALL_MS;
+      const half = performance.now() + STALL_MS / 2;
+      let acknowledged: number | null = null;
       let asked = 0;
       while (performance.now() < until) {
         expect(await ownership(cluster)).toEqual(before);
+        // What needs no more than the map in memory is served by the owner, which looks at its lease for each answer.
+        await nbdsh(cluster.uri('disk', holder), 'assert h.pread(4096, 200 * 1024 * 1024) == bytes(4096)');
+        // The rest waits. By then whatever the writer may have under way at a time does.
+        if (performance.now() > half) acknowledged ??= writer.acknowledged;
         asked++;
       }
-      expect(asked).toBeGreaterThan(0);
+      expect(asked).toBeGreaterThan(1);
+      expect(writer.acknowledged).toBe(acknowledged);
     });
     await writer.progress(50);
+    expect(await ownership(cluster)).toEqual(before);
     expect(writer.errors).toEqual([]);
 
     // Without the monitor whoever is connected goes on, and a node that starts waits for it.
@@ -96,7 +108,7 @@ suite('Ceph', () => {
 
   stories('has lost an object, or has one of other content: reads fail, the check says where, and other volumes are served', async () => {
     const cluster = await startCluster();
-    const namespace = (JSON.parse(readFileSync(`${cluster.directory}/archipelago.json`, 'utf8')) as { clusterId: string }).clusterId;
+    const namespace = /namespace = "(.+)"/.exec(readFileSync(`${cluster.directory}/n1/node.toml`, 'utf8'))?.[1] ?? '';
     const rados = (pool: string, ...args: string[]) => run('rados', ['--conf', shared.confFile, '-p', pool, '-N', namespace, ...args]);
     for (const name of ['whole', 'disk']) {
       await cluster.createVolume(name, '16M', 'n1');
@@ -135,10 +147,10 @@ print(*[got(at * 4 * 1024 * 1024) for at in range(4)])`;
     expect(await cluster.cli(['volume', 'check', 'whole'])).toMatchObject({ status: 1 });
   });
 
-  it('loses a pool: whoever asks is told so, and nothing is taken for empty', { timeout: 120_000 }, async () => {
+  it('loses a pool: whoever asks is told so, and nothing is taken for empty', async () => {
     const [mapsPool, blocksPool] = [`maps-${randomUUID()}`, `blocks-${randomUUID()}`];
     for (const pool of [mapsPool, blocksPool]) await createPool(shared.confFile, pool);
-    const place = { ...newPlace(shared), mapsPool, blocksPool };
+    const place = { ...newPlace(shared), user: 'admin', mapsPool, blocksPool };
     const store = await open(place);
     const volume = await owner(store, 1, 1);
     const object = volume.object(generation, 1);
@@ -167,7 +179,7 @@ print(*[got(at * 4 * 1024 * 1024) for at in range(4)])`;
     await expectCode(openAt({ ...place, mustExist: true }), 'not-found');
   });
 
-  it('lets in who has a key and may do what is needed, and nobody else', { timeout: 120_000 }, async () => {
+  it('lets in who has a key and may do what is needed, and nobody else', async () => {
     const place = newPlace(shared);
     const at = ({ namespace } = place) =>
       `allow rw pool=${place.mapsPool} namespace=${namespace}, allow rw pool=${place.blocksPool} namespace=${namespace}`;
@@ -208,7 +220,7 @@ print(*[got(at * 4 * 1024 * 1024) for at in range(4)])`;
     expect(await refused(openAt({ ...place, clusterId: randomUUID() }))).toMatch(/^conflict: .*belongs to cluster/);
   });
 
-  it('shuts a client out: its process is told before anyone hears of an error', { timeout: 120_000 }, async () => {
+  it('shuts a client out: its process is told before anyone hears of an error', async () => {
     const order: string[] = [];
     const store = await openAt(newPlace(shared), () => order.push('shut out'));
     atTestEnd(() => store.close());
@@ -233,7 +245,7 @@ print(*[got(at * 4 * 1024 * 1024) for at in range(4)])`;
     await next.status();
   });
 
-  it('stands still under more operations than it takes at a time: nothing blocks, and all are done in the end', { timeout: 120_000 }, async () => {
+  it('stands still under more operations than it takes at a time: nothing blocks, and all are done in the end', async () => {
     const volume = await owner(await open());
     const [large, small] = [pattern(1, 4 << 20), pattern(2, 512)];
     const operations = await whileStopped(shared.osdPids, async () => {

@@ -10,7 +10,6 @@ import { run } from './support/processes.ts';
 import { eventually } from './support/wait.ts';
 
 const MIB = 1024 ** 2;
-const TEST_TIMEOUT_MS = 120_000;
 
 requireTools([...CEPH_TOOLS, 'rbd', 'qemu-img', 'qemu-nbd', 'qemu-io', 'nbdcopy'])('images of RBD', () => {
   const cluster = shareCluster();
@@ -18,7 +17,7 @@ requireTools([...CEPH_TOOLS, 'rbd', 'qemu-img', 'qemu-nbd', 'qemu-io', 'nbdcopy'
 
   beforeAll(async () => {
     ceph = await sharedCeph();
-  }, TEST_TIMEOUT_MS);
+  });
 
   const image = (name: string) => `rbd:${ceph.blocksPool}/${name}:conf=${ceph.confFile}`;
   const rbd = (...args: string[]) => run('rbd', ['--conf', ceph.confFile, ...args]);
@@ -27,7 +26,7 @@ requireTools([...CEPH_TOOLS, 'rbd', 'qemu-img', 'qemu-nbd', 'qemu-io', 'nbdcopy'
     return images.reduce((sum, { used_size }) => sum + used_size, 0);
   };
 
-  it('a snapshot becomes a volume as it was, thin, and a volume an image', { timeout: TEST_TIMEOUT_MS }, async () => {
+  it('a snapshot becomes a volume as it was, thin, and a volume an image', async () => {
     await run('qemu-img', ['create', '-q', '-f', 'raw', image('guest'), '1G']);
     await qemuIo(image('guest'), 'write -P 0x11 0 1M', 'write -P 0x22 700M 64k', 'write -P 0x33 1023M 1M');
     await rbd('snap', 'create', `${ceph.blocksPool}/guest@monday`);
@@ -48,7 +47,7 @@ requireTools([...CEPH_TOOLS, 'rbd', 'qemu-img', 'qemu-nbd', 'qemu-io', 'nbdcopy'
     expect(await allocatedBytes('copy')).toBeLessThan(32 * MIB);
   });
 
-  it('what is there already is not overwritten', { timeout: TEST_TIMEOUT_MS }, async () => {
+  it('what is there already is not overwritten', async () => {
     await cluster().createVolume('other', '8M');
     await run('qemu-img', ['create', '-q', '-f', 'raw', image('taken'), '8M']);
     const refused = await cluster().cli(['volume', 'export', 'other', image('taken')]);
@@ -60,14 +59,14 @@ requireTools([...CEPH_TOOLS, 'rbd', 'qemu-img', 'qemu-nbd', 'qemu-io', 'nbdcopy'
     ['no image at all', () => ['import', 'rbd:pool', 'a'], 2, 'invalid-argument'],
     ['a pool that is not there', () => ['export', 'some', `rbd:nowhere/image:conf=${ceph.confFile}`], 3, 'not-found'],
     ['a snapshot as destination', () => ['export', 'some', image('guest@tuesday')], 4, 'read-only'],
-  ])('%s is told as such', { timeout: TEST_TIMEOUT_MS }, async (_, args, status, code) => {
+  ])('%s is told as such', async (_, args, status, code) => {
     if (args()[0] === 'export') await cluster().cli(['volume', 'create', 'some', '--size', '8M']);
     const refused = await cluster().cli(['volume', ...args()]);
     expect([refused.status, refused.error?.code]).toEqual([status, code]);
     expect((await cluster().json<VolumeInfo[]>('volume', 'ls')).map(({ name }) => name)).not.toContain('a');
   });
 
-  it('an export that is stopped leaves no image', { timeout: TEST_TIMEOUT_MS }, async () => {
+  it('an export that is stopped leaves no image', async () => {
     await cluster().createVolume('large', '4G');
     await qemuIo(cluster().uri('large', 'n1'), 'write -P 0x66 0 256M', 'flush');
     const { child, ended } = startCli(cluster(), 'volume', 'export', 'large', image('half'));

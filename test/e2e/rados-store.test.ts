@@ -11,7 +11,7 @@ requireTools(CEPH_TOOLS)('the store rados', () => {
 
   beforeAll(async () => {
     ceph = await sharedCeph();
-  }, 120_000);
+  });
 
   /** Two nodes of one cluster, in a namespace of their own. */
   async function open() {

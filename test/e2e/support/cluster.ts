@@ -11,6 +11,7 @@ import { type Cluster, type PrepareDirectory, prepareCluster } from '../../../ch
 import { Ending } from '../../../chaos/process/ending.ts';
 import { sharedCeph } from './ceph.ts';
 import { atTestEnd } from './processes.ts';
+import { newPlace } from './rados.ts';
 
 export type { CliResult, Cluster, ClusterStatus, VolumeInfo } from '../../../chaos/process/cluster.ts';
 
@@ -52,6 +53,12 @@ export function shareCluster({ prepare, ...options }: StartOptions = {}): () => 
 
 async function upArguments({ nodes, ...options }: StartOptions): Promise<string[]> {
   const store = options.store ?? process.env['ARCHIPELAGO_TEST_STORE'];
-  const ceph = store === 'rados' ? ['--ceph-conf', (await sharedCeph()).confFile] : [];
+  const ceph = store === 'rados' ? await cephArguments() : [];
   return [...(nodes ? ['--nodes', String(nodes)] : []), ...(store ? ['--store', store] : []), ...ceph];
+}
+
+/** As a user with the least capabilities. */
+async function cephArguments(): Promise<string[]> {
+  const { confFile, user, namespace } = newPlace(await sharedCeph());
+  return ['--ceph-conf', confFile, '--ceph-user', `client.${user}`, '--ceph-namespace', namespace];
 }

@@ -1,6 +1,6 @@
 /** Stores on the Ceph cluster of this run, without daemons. */
 import { randomUUID } from 'node:crypto';
-import type { CephCluster } from '../../../chaos/ceph/cluster.ts';
+import { type CephCluster, NAMESPACE_PREFIX } from '../../../chaos/ceph/cluster.ts';
 import { silentLog } from '../../../src/base/index.ts';
 import { type BlockStore, openRadosStore, type RadosStoreOptions } from '../../../src/blocker/index.ts';
 import { systemClock } from '../../../src/node/clock.ts';
@@ -9,9 +9,9 @@ import { systemClock } from '../../../src/node/clock.ts';
 export type Place = Omit<RadosStoreOptions, 'clock' | 'log' | 'shutOut'>;
 
 /** A namespace that nobody has used. */
-export function newPlace({ confFile, mapsPool, blocksPool }: CephCluster): Place {
+export function newPlace({ confFile, user, mapsPool, blocksPool }: CephCluster): Place {
   const id = randomUUID();
-  return { user: 'admin', confFile, mapsPool, blocksPool, namespace: id, clusterId: id, mustExist: false, cacheBytes: 1 << 20 };
+  return { user, confFile, mapsPool, blocksPool, namespace: NAMESPACE_PREFIX + id, clusterId: id, mustExist: false, cacheBytes: 1 << 20 };
 }
 
 export function openAt(place: Place, shutOut: () => void = () => undefined): Promise<BlockStore> {
