@@ -10,12 +10,11 @@
  *
  * Arguments: `--case a,b` picks (owner, many); `--runs N`; `--volumes N` (default 500).
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureMany } from './failover/many.ts';
 import { measureOwner } from './failover/owner.ts';
 import type { BenchResult } from './main.ts';
-import { BenchCluster, inDirectory } from './support/processes.ts';
+import { inDirectory, withCluster } from './support/processes.ts';
 
 export async function run(args: readonly string[]): Promise<BenchResult[]> {
   const { values } = parseArgs({
@@ -27,16 +26,10 @@ export async function run(args: readonly string[]): Promise<BenchResult[]> {
     },
   });
   const picked = values.case.split(',');
-  return inDirectory(async (directory) => {
-    const cluster = new BenchCluster(join(directory, 'data'));
-    await cluster.up();
-    try {
-      return [
-        ...(picked.includes('owner') ? await measureOwner(cluster, Number(values.runs)) : []),
-        ...(picked.includes('many') ? await measureMany(cluster, Number(values.volumes)) : []),
-      ];
-    } finally {
-      await cluster.kill();
-    }
-  });
+  return inDirectory((directory) =>
+    withCluster(directory, async (cluster) => [
+      ...(picked.includes('owner') ? await measureOwner(cluster, Number(values.runs)) : []),
+      ...(picked.includes('many') ? await measureMany(cluster, Number(values.volumes)) : []),
+    ]),
+  );
 }

@@ -10,12 +10,11 @@
  * Arguments: `--case a,b` picks (moves, qemu); `--moves N` (default 200); `--blocks N` (default 100000, which take a minute or two to write);
  * `--migrations N` of the guest (default 10).
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureGuest } from './handover/guest.ts';
 import { measureMoves } from './handover/moves.ts';
 import type { BenchResult } from './main.ts';
-import { BenchCluster, inDirectory } from './support/processes.ts';
+import { inDirectory, withCluster } from './support/processes.ts';
 
 export async function run(args: readonly string[]): Promise<BenchResult[]> {
   const { values } = parseArgs({
@@ -28,16 +27,10 @@ export async function run(args: readonly string[]): Promise<BenchResult[]> {
     },
   });
   const picked = values.case.split(',');
-  return inDirectory(async (directory) => {
-    const cluster = new BenchCluster(join(directory, 'data'));
-    await cluster.up();
-    try {
-      return [
-        ...(picked.includes('moves') ? await measureMoves(cluster, Number(values.moves), Number(values.blocks)) : []),
-        ...(picked.includes('qemu') ? await measureGuest(directory, cluster, Number(values.migrations)) : []),
-      ];
-    } finally {
-      await cluster.down();
-    }
-  });
+  return inDirectory((directory) =>
+    withCluster(directory, async (cluster) => [
+      ...(picked.includes('moves') ? await measureMoves(cluster, Number(values.moves), Number(values.blocks)) : []),
+      ...(picked.includes('qemu') ? await measureGuest(directory, cluster, Number(values.migrations)) : []),
+    ]),
+  );
 }

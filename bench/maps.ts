@@ -7,7 +7,6 @@
  * after the other. All takes less than ten minutes on a quiet machine. Arguments: `--only a,b` picks (snapshot, first-write, depth, open,
  * remove, bytes); `--depth N` for a chain of clones other than 1000 deep, `--blocks N` for a volume to remove of other than 100,000.
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { BenchResult } from './main.ts';
 import { measureDepth } from './maps/depth.ts';
@@ -16,7 +15,7 @@ import { measureOpening, measureSize } from './maps/in-process.ts';
 import { measureRemoval } from './maps/removal.ts';
 import { measureSnapshots } from './maps/snapshots.ts';
 import { note } from './support/figures.ts';
-import { BenchCluster, inDirectory } from './support/processes.ts';
+import { inDirectory, withCluster } from './support/processes.ts';
 
 interface Sizes {
   readonly depth: number;
@@ -34,17 +33,6 @@ const CASES: Record<string, Case> = {
   bytes: (directory) => measureSize(directory),
 };
 
-/** What one case leaves behind is not the next one's to collect. */
-async function withCluster(directory: string, measure: (cluster: BenchCluster) => Promise<BenchResult[]>): Promise<BenchResult[]> {
-  const cluster = new BenchCluster(join(directory, 'data'));
-  await cluster.up();
-  try {
-    return await measure(cluster);
-  } finally {
-    await cluster.down();
-  }
-}
-
 export async function run(args: readonly string[]): Promise<BenchResult[]> {
   const { values } = parseArgs({
     args: [...args],
@@ -61,6 +49,7 @@ export async function run(args: readonly string[]): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const name of picked) {
     const began = performance.now();
+    // What one case leaves behind is not the next one's to collect.
     results.push(...(await inDirectory((directory) => (CASES[name] as Case)(directory, sizes))));
     note(`  '${name}' took ${Math.round((performance.now() - began) / 1000)} s`);
   }

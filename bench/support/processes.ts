@@ -57,6 +57,17 @@ export interface ClusterNode {
   readonly nbdSocket: string;
 }
 
+/** Three daemons with their data in the directory, and none when it resolves. */
+export async function withCluster<Result>(directory: string, body: (cluster: BenchCluster) => Promise<Result>): Promise<Result> {
+  const cluster = new BenchCluster(join(directory, 'data'));
+  await cluster.up();
+  try {
+    return await body(cluster);
+  } finally {
+    await cluster.kill();
+  }
+}
+
 export class BenchCluster {
   readonly directory: string;
 
@@ -72,9 +83,11 @@ export class BenchCluster {
     await run(process.execPath, [LAUNCHER, 'down', '--data', this.directory, '--json']);
   }
 
-  /** Whatever runs of it, without a good-bye. */
+  /** Whatever runs of it, paused or not, without a good-bye. It is gone when this resolves. */
   async kill(): Promise<void> {
+    const daemons = this.nodes.map(({ name }) => this.processOf(name));
     for (const { name } of this.nodes) this.signal(name, 'SIGKILL');
+    while (daemons.some((daemon) => groupMembers(daemon).length > 0)) await sleep(20);
   }
 
   /** The process that leads a node's group. */
