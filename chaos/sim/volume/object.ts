@@ -59,7 +59,7 @@ export class SimObject implements WritableBlockObject {
   write(offset: number, data: Uint8Array, waiter: StoreWaiter): boolean {
     const part = this.onFile((file) => this.store.landPartly(file, offset, data), true);
     const land = this.onFile((file) => file.write(offset, data), true);
-    return this.writer().submit(waiter, 'change', land, part);
+    return this.writer().submit(waiter, 'write', land, part);
   }
 
   zero(offset: number, length: number, waiter: StoreWaiter): boolean {

@@ -78,7 +78,8 @@ export class SimStore implements BlockStore {
   }
 
   fault(kind: OperationKind): ArchipelagoError | null {
-    if (kind === 'change' && this.prng.chance(this.faults.noSpace)) return new ArchipelagoError('no-space', 'simulated: no space');
+    if ((kind === 'change' || kind === 'write') && this.prng.chance(this.faults.noSpace))
+      return new ArchipelagoError('no-space', 'simulated: no space');
     if (this.prng.chance(this.faults.ioError)) return new ArchipelagoError('io-error', 'simulated: I/O error');
     return null;
   }

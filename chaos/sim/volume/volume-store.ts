@@ -73,18 +73,18 @@ export class SimVolumeStore implements VolumeStore {
       if (lot === 0) land();
       else if (lot === 1) part();
     };
-    this.later(() => waiter.storeDone(run()), die);
+    this.later(() => waiter.storeDone(run()), die, kind);
     return false;
   }
 
   /** Starts what counts as under way until it has run. */
-  later(run: () => void, die: () => void): void {
+  later(run: () => void, die: () => void, kind?: OperationKind): void {
     this.underWay++;
     const end = (): void => {
       this.underWay--;
       run();
     };
-    this.store.start({ run: end, die });
+    this.store.start({ run: end, die, ...(kind && { kind }) });
   }
 
   appendJournal(segment: number, position: number, bytes: Uint8Array, waiter: StoreWaiter): boolean {

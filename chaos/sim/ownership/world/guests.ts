@@ -143,7 +143,10 @@ export class Guest {
   private request(): void {
     const { random, world } = this;
     const { writes } = world.setting.guests;
-    if (world.guestsFlush || random.chance(0.08)) this.flush();
+    const { guestsOnly } = world;
+    if (guestsOnly === 'flush') this.flush();
+    else if (guestsOnly === 'read') this.read();
+    else if (random.chance(0.08)) this.flush();
     else if (random.chance(writes)) this.change();
     else this.read();
   }
@@ -151,7 +154,7 @@ export class Guest {
   private change(): void {
     const { account } = this.world;
     const [first, count] = this.range();
-    const whole = this.random.chance(0.04);
+    const whole = this.random.chance(this.world.setting.guests.empties);
     const start = whole ? first - (first % BLOCK_SECTORS) : first;
     const sectors = whole ? BLOCK_SECTORS : count;
     const isZero = whole || this.random.chance(0.05);

@@ -4,8 +4,11 @@ import { CALM } from '../../network.ts';
 import type { ControlProcess } from './control-process.ts';
 import { drawMoves, type WeightedMove } from './moves.ts';
 import type { SimNode } from './node.ts';
-import type { Plot } from './plots.ts';
+import { castOf, type Plot } from './plots.ts';
 import type { World } from './world.ts';
+
+/** Before it is looked again for somebody to play a plot. */
+const RECAST_MS = 300;
 
 const NO_COUNTS = {
   crashes: 0,
@@ -61,7 +64,6 @@ export class Nemesis {
     this.stopped = true;
     const { world } = this;
     this.mend();
-    world.guestsFlush = false;
     world.network.conditions = { ...CALM, delayMs: world.setting.networkMs };
     Object.assign(world.storeFaults, { noSpace: 0, ioError: 0, syncError: 0 });
     for (const node of world.nodes) {
@@ -75,8 +77,10 @@ export class Nemesis {
     const { world } = this;
     this.heal();
     world.network.troubles.clear();
+    world.guestsOnly = null;
     for (const node of world.nodes) {
-      node.storeConditions.slowChance = 0;
+      Object.assign(node.storeConditions, { slowChance: 0, slowKind: null });
+      node.applyStoreFaults();
       node.disk.conditions.writeMs = world.setting.logDiskMs;
     }
   }
@@ -170,8 +174,9 @@ export class Nemesis {
     const { world } = this;
     for (const [at, guest] of world.guests.entries()) guest.sit(world.nodes[at % world.nodes.length] as SimNode);
     this.later(200 + 400 * this.random.unit(), () => {
-      plot.play(this);
-      this.later(plot.lastsMs, () => {
+      const cast = castOf(this, plot);
+      if (cast !== null) plot.play(this, cast);
+      this.later(cast === null ? RECAST_MS : plot.lastsMs, () => {
         this.mend();
         this.later(400 * this.random.unit(), () => this.playOn(plot));
       });

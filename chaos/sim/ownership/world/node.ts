@@ -37,7 +37,7 @@ export class SimNode {
     this.dataHost = new Host(`${name} data`, scheduler, rate, () => undefined);
     this.disk = new Disk(this.controlHost, configurationOf(setting.names), random.fork(), diskCounts);
     this.disk.conditions.writeMs = setting.logDiskMs;
-    this.storeConditions = { usualMs: setting.storeMs, slowChance: 0, slowMs: 2_000 };
+    this.storeConditions = { usualMs: setting.storeMs, slowChance: 0, slowMs: 2_000, slowKind: null };
   }
 
   get isUp(): boolean {

@@ -2,28 +2,36 @@
  * Moves of several steps, each a situation in which nodes must not believe what they would like to: that a lease is longer than it is, that they
  * still lead, that who owned before them is dead, that what was written is safe. A world that plays a plot plays it over and over.
  */
-import type { Move } from './moves.ts';
 import type { Nemesis } from './nemesis.ts';
 import type { SimNode } from './node.ts';
+import type { GuestSetting } from './setting.ts';
 
-export interface Plot {
-  readonly play: Move;
-  /** After this long all is mended, before it is played again. */
-  readonly lastsMs: number;
-}
-
-interface Cast {
+/** Who plays in a plot. */
+export interface Cast {
   readonly leader: SimNode;
+  /** It may be the leader. */
   readonly owner: SimNode;
   /** One that is neither. */
   readonly third: SimNode;
 }
 
-/** Null while there is no owner apart from the leader; that is seen to. */
-function cast(nemesis: Nemesis): Cast | null {
+type Play = (nemesis: Nemesis, cast: Cast) => void;
+
+export interface Plot {
+  readonly play: Play;
+  /** After this long all is mended, before it is played again. */
+  readonly lastsMs: number;
+  /** Leader and owner have to be two nodes. */
+  readonly apart?: boolean;
+  /** What guests have to be like. */
+  readonly guests?: Partial<GuestSetting>;
+}
+
+/** Null while there is nobody to play it; that is seen to. */
+export function castOf(nemesis: Nemesis, { apart = false }: Plot): Cast | null {
   const { leader, owner } = nemesis.world;
   if (leader === null || owner === null) return null;
-  if (leader === owner) {
+  if (leader === owner && apart) {
     const to = nemesis.oneOf(nemesis.others(leader)).name;
     nemesis.ask(leader, (control) => control.migrate(to));
     return null;
@@ -37,20 +45,18 @@ function silence(nemesis: Nemesis, from: SimNode, to: SimNode): void {
 }
 
 /** Answers to heartbeats take nearly as long as a lease, and then no heartbeat comes any more. */
-const lateAnswers: Move = (nemesis) => {
+const lateAnswers: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const { leader } = world;
-  if (leader === null) return;
+  const { leader } = cast;
   const node = nemesis.oneOf(nemesis.others(leader));
   world.network.troubles.set('heartbeat answer', { does: 'delay', chance: 1, delayMs: 1_000 });
   nemesis.later(100 + 400 * random.unit(), () => silence(nemesis, node, leader));
 };
 
 /** No heartbeat comes until about when the lease is over, and the logs may be slow to say that it is. */
-const lastBeat: Move = (nemesis) => {
+const lastBeat: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const { leader } = world;
-  if (leader === null) return;
+  const { leader } = cast;
   silence(nemesis, nemesis.oneOf(nemesis.others(leader)), leader);
   const writeMs = nemesis.oneOf([world.setting.logDiskMs, 100, 300]);
   for (const { disk } of world.nodes) disk.conditions.writeMs = writeMs;
@@ -58,9 +64,8 @@ const lastBeat: Move = (nemesis) => {
 };
 
 /** A leader is cut off and sleeps while another one is elected, and is the leader again in its dreams. */
-const wakingLeader: Move = (nemesis) => {
-  const { leader } = nemesis.world;
-  if (leader === null) return;
+const wakingLeader: Play = (nemesis, cast) => {
+  const { leader } = cast;
   for (const other of nemesis.others(leader)) {
     silence(nemesis, leader, other);
     silence(nemesis, other, leader);
@@ -70,10 +75,9 @@ const wakingLeader: Move = (nemesis) => {
 };
 
 /** The end of a lease is proposed while the leader hands over to another, which has renewed it by the time it hears of that. */
-const endOfTheTerm: Move = (nemesis) => {
+const endOfTheTerm: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const { leader } = world;
-  if (leader === null) return;
+  const { leader } = cast;
   const [node, heir] = nemesis.shuffled().filter((each) => each !== leader) as [SimNode, SimNode];
   silence(nemesis, node, leader);
   nemesis.later(1_000 + 400 * random.unit(), () => {
@@ -84,11 +88,9 @@ const endOfTheTerm: Move = (nemesis) => {
 };
 
 /** An owner whose lock is broken knows late what is decided, but has its heartbeats answered. */
-const lateToKnow: Move = (nemesis) => {
+const lateToKnow: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const roles = cast(nemesis);
-  if (roles === null) return;
-  const { leader, owner, third } = roles;
+  const { leader, owner, third } = cast;
   world.holdsUsed = true;
   nemesis.counts.locks++;
   nemesis.ask(owner, (control) => control.lock());
@@ -101,10 +103,9 @@ const lateToKnow: Move = (nemesis) => {
 };
 
 /** Writes lie in the store of an owner that is cut off, or paused, and land long after others have taken over. */
-const lateWrites: Move = (nemesis) => {
+const lateWrites: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const { owner } = world;
-  if (owner === null) return;
+  const { owner } = cast;
   nemesis.counts.slowStores++;
   Object.assign(owner.storeConditions, { slowChance: nemesis.oneOf([0.3, 0.8]), slowMs: 5_000 });
   nemesis.later(30 + 300 * random.unit(), () => {
@@ -120,11 +121,9 @@ const lateWrites: Move = (nemesis) => {
 };
 
 /** An owner gives the volume away and gets it back before it hears that it was gone; what there is has changed meanwhile. */
-const thereAndBack: Move = (nemesis) => {
+const thereAndBack: Play = (nemesis, cast) => {
   const { random, world } = nemesis;
-  const roles = cast(nemesis);
-  if (roles === null) return;
-  const { leader, owner, third } = roles;
+  const { leader, owner, third } = cast;
   silence(nemesis, leader, owner);
   const back = () => {
     nemesis.counts.migrations++;
@@ -141,28 +140,32 @@ const thereAndBack: Move = (nemesis) => {
 
 /** Once, when `teller` knows that `owner` owns the volume. */
 function whenOwner(nemesis: Nemesis, teller: SimNode, owner: SimNode, then: () => void): void {
-  let tries = 500;
+  when(nemesis, () => teller.control?.registry.byName('v')?.owner?.node === owner.name, then);
+}
+
+/** Once, when it is so, and before anybody else hears of it; unless that takes very long. */
+function when(nemesis: Nemesis, isSo: () => boolean, then: () => void): void {
+  let tries = 20_000;
   const look = () => {
-    if (teller.control?.registry.byName('v')?.owner?.node === owner.name) then();
-    else if (--tries > 0) nemesis.later(3, look);
+    if (isSo()) then();
+    else if (--tries > 0) nemesis.later(0.1, look);
   };
   look();
 }
 
 /** The power fails as soon as guests have been told that what they wrote is safe. */
-const flushedByOthers: Move = (nemesis) => {
-  const { owner } = nemesis.world;
-  if (owner === null) return;
+const flushedByOthers: Play = (nemesis, cast) => {
+  const { owner } = cast;
   const others = nemesis.others(owner);
   for (const guest of nemesis.world.guests) guest.sit(nemesis.oneOf(others));
   nemesis.later(300 + 500 * nemesis.random.unit(), () => failAfterFlush(nemesis, () => true));
 };
 
 /** The same, where what was written was written by way of the owner before. */
-const flushedByTheNext: Move = (nemesis) => {
+const flushedByTheNext: Play = (nemesis, cast) => {
   const { world } = nemesis;
-  const { owner, handovers } = world;
-  if (owner === null) return;
+  const { handovers } = world;
+  const { owner } = cast;
   const to = nemesis.oneOf(nemesis.others(owner)).name;
   nemesis.counts.migrations++;
   nemesis.ask(
@@ -178,7 +181,7 @@ const flushedByTheNext: Move = (nemesis) => {
 /** Guests only flush from here on; the power fails after the first flush that began when `from` says so. */
 function failAfterFlush(nemesis: Nemesis, from: () => boolean): void {
   const { world } = nemesis;
-  world.guestsFlush = true;
+  world.guestsOnly = 'flush';
   let first = Number.POSITIVE_INFINITY;
   let tries = 400;
   const look = () => {
@@ -189,7 +192,7 @@ function failAfterFlush(nemesis: Nemesis, from: () => boolean): void {
       nemesis.later(2, look);
       return;
     }
-    world.guestsFlush = false;
+    world.guestsOnly = null;
     if (!failed || world.isSettling) return;
     nemesis.counts.powerFailures++;
     world.losePower(() => nemesis.random.unit() * 200);
@@ -197,19 +200,86 @@ function failAfterFlush(nemesis: Nemesis, from: () => boolean): void {
   look();
 }
 
+/**
+ * An owner has writes in its store when its lease ends, hears of that and gives them back, to a node that hears of nothing: for that one it is
+ * still the owner, and whatever it says of them counts.
+ */
+const toldByTheFormer: Play = (nemesis, cast) => {
+  const { random, world } = nemesis;
+  const { leader, owner, third } = cast;
+  for (const [at, guest] of world.guests.entries()) guest.sit(at === 0 ? leader : third);
+  nemesis.later(200, () => {
+    nemesis.counts.slowStores++;
+    Object.assign(owner.storeConditions, { slowChance: nemesis.oneOf([0.05, 0.3]), slowMs: 3_000, slowKind: 'write' });
+  });
+  nemesis.later(200 + 300 * random.unit(), () => {
+    loseHeartbeats(nemesis, owner, leader);
+    nemesis.counts.lags++;
+    world.network.troubles.set(`append ${leader.name} ${third.name}`, { does: 'lose', chance: 1, delayMs: 0 });
+  });
+  whenExpired(nemesis, owner, leader, () => undefined);
+};
+
+/** An owner whose store has failed cannot say so before its lease ends; it has a new one by the time it can, and writes are still under way. */
+const failedOwner: Play = (nemesis, cast) => {
+  const { random, world } = nemesis;
+  const { leader, owner } = cast;
+  const { data, storeConditions } = owner;
+  if (data === null) return;
+  const proposals = `propose ${owner.name} ${leader.name}`;
+  loseHeartbeats(nemesis, owner, leader);
+  world.network.troubles.set(proposals, { does: 'lose', chance: 1, delayMs: 0 });
+  nemesis.counts.slowStores++;
+  Object.assign(storeConditions, { slowChance: 0.7, slowMs: 2_500, slowKind: 'write' });
+  const { store } = data;
+  const { slow } = store;
+  // A few that take long; if all did, nothing else would be asked of the store, and it would not fail.
+  when(
+    nemesis,
+    () => store.slow > slow + 2,
+    () => {
+      storeConditions.slowChance = 0;
+      nemesis.counts.storeErrors++;
+      world.storeFailed = true;
+      store.faults.ioError = 1;
+      nemesis.later(400, () => owner.applyStoreFaults());
+    },
+  );
+  whenExpired(nemesis, owner, leader, () => {
+    // Its first word is about its new lease; what it could not say before it says again later.
+    world.network.troubles.clear();
+    const isAlive = () => leader.control?.registry.node(owner.name)?.alive === true;
+    when(nemesis, isAlive, () => world.network.troubles.set(proposals, { does: 'lose', chance: 1, delayMs: 0 }));
+  });
+};
+
+/** Once the leader has voided what a node owned. From then on guests only read: who writes hides what has become of the writes under way. */
+function whenExpired(nemesis: Nemesis, node: SimNode, leader: SimNode, then: () => void): void {
+  const isExpired = () => leader.control?.registry.node(node.name)?.alive === false;
+  when(nemesis, isExpired, () => {
+    nemesis.world.guestsOnly = 'read';
+    then();
+  });
+}
+
+/** A node's lease is not renewed any more, while it hears all that is decided. */
+function loseHeartbeats({ world }: Nemesis, of: SimNode, leader: SimNode): void {
+  world.network.troubles.set(`heartbeat ${of.name} ${leader.name}`, { does: 'lose', chance: 1, delayMs: 0 });
+}
+
 /** What a world plays, by its seed; null: faults of any kind, as they come. */
 export const PLOTS: readonly (Plot | null)[] = [
   { play: lateAnswers, lastsMs: 2_600 },
-  null,
+  { play: toldByTheFormer, lastsMs: 4_000, apart: true },
   { play: lateWrites, lastsMs: 5_500 },
   { play: wakingLeader, lastsMs: 3_500 },
   { play: flushedByTheNext, lastsMs: 1_500 },
   { play: lastBeat, lastsMs: 2_500 },
-  { play: thereAndBack, lastsMs: 4_000 },
+  { play: thereAndBack, lastsMs: 4_000, apart: true },
   { play: endOfTheTerm, lastsMs: 2_500 },
-  null,
+  { play: failedOwner, lastsMs: 4_500, apart: true, guests: { depth: 4, blocks: 6, empties: 0.2 } },
   null,
   { play: flushedByOthers, lastsMs: 1_500 },
-  { play: lateToKnow, lastsMs: 4_000 },
+  { play: lateToKnow, lastsMs: 4_000, apart: true },
   null,
 ];

@@ -13,6 +13,8 @@ export interface GuestSetting {
   readonly sectors: number;
   /** Part of the requests that write. */
   readonly writes: number;
+  /** Part of those that empty a whole block. */
+  readonly empties: number;
 }
 
 export interface Setting {
@@ -39,7 +41,7 @@ export interface Setting {
 }
 
 /** Small, for a plot to be played often in little time: a guest at each node, and clocks as far apart as they may be. */
-export function forPlot(setting: Setting): Setting {
+export function forPlot(setting: Setting, wanted: Partial<GuestSetting> = {}): Setting {
   const { guests, networkMs, logDiskMs } = setting;
   return {
     ...setting,
@@ -47,7 +49,7 @@ export function forPlot(setting: Setting): Setting {
     faultsMs: 16_000,
     networkMs: Math.min(networkMs, 5),
     logDiskMs: Math.min(logDiskMs, 5),
-    guests: { ...guests, count: 3, thinkMs: Math.max(10, guests.thinkMs), sectors: 1, writes: 0.5 },
+    guests: { ...guests, count: 3, thinkMs: Math.max(10, guests.thinkMs), sectors: 1, writes: 0.5, ...wanted },
     storeErrors: false,
     driftPart: 0.1,
     clocksAtEnds: true,
@@ -75,6 +77,7 @@ export function drawSetting(random: Prng): Setting {
       blocks: pick([1, 2, 3]),
       sectors: pick([1, 2, 3]),
       writes: pick([0.3, 0.5, 0.7]),
+      empties: 0.04,
     },
     merges: random.chance(0.4),
     storeErrors: random.chance(0.15),

@@ -4,13 +4,15 @@
  */
 import type { Host } from '../../host.ts';
 import type { SimDisk } from '../../volume/disk.ts';
-import type { Operation } from '../../volume/operation.ts';
+import type { Operation, OperationKind } from '../../volume/operation.ts';
 import { SimStore } from '../../volume/store.ts';
 
 export interface StoreConditions {
   usualMs: number;
   slowChance: number;
   slowMs: number;
+  /** What may be slow; null: anything. */
+  slowKind: OperationKind | null;
 }
 
 export class TimedStore extends SimStore {
@@ -29,7 +31,7 @@ export class TimedStore extends SimStore {
   override start(operation: Operation): void {
     if (this.dead) return;
     this.pending.add(operation);
-    this.host.in(this.durationMs(), () => {
+    this.host.in(this.durationMs(operation), () => {
       if (this.pending.delete(operation)) operation.run();
     });
   }
@@ -40,9 +42,10 @@ export class TimedStore extends SimStore {
     this.pending.clear();
   }
 
-  private durationMs(): number {
-    const { usualMs, slowChance, slowMs } = this.conditions;
-    if (slowChance === 0 || !this.prng.chance(slowChance)) return usualMs * (0.2 + 1.6 * this.prng.unit());
+  private durationMs({ kind }: Operation): number {
+    const { usualMs, slowChance, slowMs, slowKind } = this.conditions;
+    if (slowChance === 0 || (slowKind !== null && kind !== slowKind) || !this.prng.chance(slowChance))
+      return usualMs * (0.2 + 1.6 * this.prng.unit());
     this.slow++;
     return slowMs * this.prng.unit();
   }

@@ -63,8 +63,8 @@ export class World {
   guestsStopped = false;
   /** What the power left is being looked at, and no guest is there. */
   isSettling = false;
-  /** Guests do nothing but flush. */
-  guestsFlush = false;
+  /** What alone guests do; null: anything. */
+  guestsOnly: 'flush' | 'read' | null = null;
   /** Some nodes' guests may be refused changes. */
   holdsUsed = false;
   /** Errors of the store may reach guests. */
@@ -86,7 +86,7 @@ export class World {
     this.bug = bug;
     this.plot = PLOTS[seed % PLOTS.length] ?? null;
     const setting = drawSetting(this.random.fork());
-    this.setting = this.plot === null ? setting : forPlot(setting);
+    this.setting = this.plot === null ? setting : forPlot(setting, this.plot.guests);
     const { names, networkMs, fence, guests } = this.setting;
     this.disk = new SimDisk(fence);
     this.account = new Account(VOLUME_ID);
