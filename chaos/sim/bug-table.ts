@@ -1,5 +1,5 @@
 /** How soon planted bugs are found: each from several base seeds, on one thread, with the CPU time and the worlds that it took. */
-import { runWorld, type Scenario } from './scenario.ts';
+import { replayCommand, runWorld, type Scenario, seedWith } from './scenario.ts';
 
 /** A minute on two cores: what takes longer counts as not found. */
 const BUDGET_SECONDS = 120;
@@ -60,14 +60,16 @@ async function search(scenario: Scenario, bug: string, first: number): Promise<S
   const started = process.cpuUsage();
   let seconds = 0;
   let worlds = 0;
-  while (seconds < BUDGET_SECONDS) {
-    const { failure, seed } = await runWorld(scenario, first + worlds, bug);
+  for (let next = first; seconds < BUDGET_SECONDS; next++) {
+    next = seedWith(scenario, next, bug);
+    const { failure, seed } = await runWorld(scenario, next, bug);
     worlds++;
     const { user, system } = process.cpuUsage(started);
     seconds = (user + system) / 1e6;
     if (failure === null) continue;
     const without = await runWorld(scenario, seed, null);
-    if (without.failure !== null) throw new Error(`seed ${seed} fails without ${bug} as well: ${without.failure.text}`);
+    if (without.failure !== null)
+      throw new Error(`it fails without ${bug} as well: ${without.failure.text}\nreplay: ${replayCommand(scenario.name, seed, null)}`);
     return { found: seconds <= BUDGET_SECONDS, seconds, worlds };
   }
   return { found: false, seconds, worlds };

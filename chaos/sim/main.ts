@@ -6,7 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type BugRow, lineOf, measureBug, TABLE_HEAD } from './bug-table.ts';
-import { NO_TOTALS, type Outcome, type Report, runWorld, type Scenario } from './scenario.ts';
+import { NO_TOTALS, type Outcome, type Report, replayCommand, runWorld, type Scenario } from './scenario.ts';
 import { SCENARIOS, scenarioOf } from './scenarios.ts';
 import { runSeries } from './worlds.ts';
 
@@ -132,11 +132,12 @@ async function report({ scenario, seed, failure }: Outcome, bug: string | null):
   if (failure.exit === 1) totals.violations++;
   if (failure.exit === 2) totals.stuck++;
   console.log(failure.text);
-  console.log(`replay: npm run sim -- --scenario ${scenario} --seed ${seed}${bug === null ? '' : ` --bug ${bug}`}`);
+  console.log(`replay: ${replayCommand(scenario, seed, bug)}`);
   if (bug === null) return failure.exit;
   const other = (await runWorld(scenarioOf(scenario), seed, null)).failure;
   if (other !== null) {
     console.log(`and the same seed without ${bug} fails too: ${other.text}`);
+    console.log(`replay: ${replayCommand(scenario, seed, null)}`);
     return 3;
   }
   console.log(`the same seed without ${bug} is clean`);

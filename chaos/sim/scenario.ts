@@ -31,8 +31,25 @@ export interface PlantedBug {
 export interface Scenario {
   readonly name: string;
   readonly bugs: readonly PlantedBug[];
-  /** Runs one world, a function of its seed. Throws a `Violation`, `Stuck`, or whatever the code under test threw. */
+  /**
+   * Runs one world, a function of its seed; a bug changes the code in it, and not what is run. Throws a `Violation`, `Stuck`, or whatever the
+   * code under test threw.
+   */
   run(seed: number, bug: string | null): Promise<Report>;
+  /** Whether that seed's world is of a kind that can have the bug; all are where this is left out. Whoever looks for the bug passes others over. */
+  canHave?(seed: number, bug: string): boolean;
+}
+
+/** The first seed from this one on whose world can have the bug. */
+export function seedWith({ canHave }: Scenario, from: number, bug: string): number {
+  let seed = from;
+  while (canHave?.(seed, bug) === false) seed++;
+  return seed;
+}
+
+/** The command that runs a world again. */
+export function replayCommand(scenario: string, seed: number, bug: string | null): string {
+  return `npm run sim -- --scenario ${scenario} --seed ${seed}${bug === null ? '' : ` --seeds 1 --bug ${bug}`}`;
 }
 
 /** A world that did not come to rest after all faults had ended. */

@@ -1,9 +1,9 @@
 /** Runs the worlds of a series of seeds, here or in several threads, until one fails or no seed is left. */
 import { Worker } from 'node:worker_threads';
-import { type Outcome, runWorld, type Scenario } from './scenario.ts';
+import { type Outcome, runWorld, type Scenario, seedWith } from './scenario.ts';
 
 export interface Series {
-  /** They take turns: which one a seed runs depends on the seed alone. */
+  /** They take turns: which one a seed runs depends on the seed alone. With a bug there is one. */
   readonly scenarios: readonly Scenario[];
   readonly first: number;
   readonly count: number;
@@ -24,6 +24,8 @@ export async function runSeries(series: Series, tell: (outcome: Outcome) => void
   let next = first;
   let failed = false;
   const draw = (): Draw | null => {
+    const [only] = scenarios;
+    if (bug !== null && only !== undefined) next = seedWith(only, next, bug);
     if (failed || next >= first + count || !goesOn()) return null;
     const seed = next++;
     return { scenario: scenarios[seed % scenarios.length] as Scenario, seed };

@@ -13,14 +13,25 @@ export const OWNERSHIP: Scenario = {
   name: 'ownership',
   bugs: [...TOLD, ...WORLD_BUGS],
 
-  /** Even seeds tell a history after the other, odd ones are worlds; a bug that is not in histories, or not in worlds, takes all seeds there. */
-  run(seed, bugName) {
-    const told = TOLD.find(({ name }) => name === bugName) ?? null;
-    const random = [...WORLD_BUGS, ...TOLD_IN_WORLDS].find(({ name }) => name === bugName) ?? null;
-    const isHistory = bugName === null || (told !== null && random !== null) ? seed % 2 === 0 : told !== null;
-    return isHistory ? history(Math.floor(seed / 2), told) : world(seed, random);
+  /** Even seeds tell a history after the other, odd ones are worlds. */
+  run(seed, bug) {
+    return tells(seed) ? history(seed / 2, toldBug(bug)) : world(seed, worldBug(bug));
   },
+
+  canHave: (seed, bug) => (tells(seed) ? toldBug(bug) : worldBug(bug)) !== null,
 };
+
+function tells(seed: number): boolean {
+  return seed % 2 === 0;
+}
+
+function toldBug(bug: string | null): HistoryBug | null {
+  return TOLD.find(({ name }) => name === bug) ?? null;
+}
+
+function worldBug(bug: string | null): WorldBug | null {
+  return [...WORLD_BUGS, ...TOLD_IN_WORLDS].find(({ name }) => name === bug) ?? null;
+}
 
 async function history(number: number, bug: HistoryBug | null): Promise<Report> {
   const told = HISTORIES[number % HISTORIES.length];

@@ -104,7 +104,7 @@ const lateToKnow: Play = (nemesis, cast) => {
 
 /** Writes lie in the store of an owner that is cut off, or paused, and land long after others have taken over. */
 const lateWrites: Play = (nemesis, cast) => {
-  const { random, world } = nemesis;
+  const { random } = nemesis;
   const { owner } = cast;
   nemesis.counts.slowStores++;
   Object.assign(owner.storeConditions, { slowChance: nemesis.oneOf([0.3, 0.8]), slowMs: 5_000 });
@@ -222,7 +222,7 @@ const toldByTheFormer: Play = (nemesis, cast) => {
 
 /** An owner whose store has failed cannot say so before its lease ends; it has a new one by the time it can, and writes are still under way. */
 const failedOwner: Play = (nemesis, cast) => {
-  const { random, world } = nemesis;
+  const { world } = nemesis;
   const { leader, owner } = cast;
   const { data, storeConditions } = owner;
   if (data === null) return;

@@ -1,5 +1,5 @@
 /** Forwarded I/O, and what an owner tells its successor. */
-import { IO_FLUSH, type VolumeIo } from '../../../../../src/volume/device.ts';
+import { changes, IO_FLUSH, type VolumeIo } from '../../../../../src/volume/device.ts';
 import { watchServed, watchVolumes, wrap } from '../../bugs/bug.ts';
 import type { WorldBug } from './bug.ts';
 
@@ -38,10 +38,13 @@ export const FORWARDING_WORLD_BUGS: readonly WorldBug[] = [
   },
   {
     name: 'moved-is-answered',
-    mistake: 'what was under way at the end of an ownership is answered as done',
+    mistake: 'a change that was under way at the end of an ownership is answered as done',
     data(patient) {
       const server = patient.volumes.sessions as unknown as ServerInside;
-      server.movedAway = (io) => server.answered(io, null);
+      wrap(server, 'movedAway', (movedAway) => (io) => {
+        if (changes(io.kind)) server.answered(io, null);
+        else movedAway(io);
+      });
     },
   },
 ];
