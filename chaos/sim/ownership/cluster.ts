@@ -25,6 +25,8 @@ export class Node {
   readonly store: HeldStore;
   lease: Lease;
   readonly registry: RegistryPort;
+  /** What is decided, for everybody: there is one in a story. */
+  readonly decided: Registry;
   readonly links = new Map<string, SimLink>();
   readonly volumes: Volumes;
   livenessEpoch = 0 as LivenessEpoch;
@@ -55,6 +57,7 @@ export class Node {
     };
     const registry = { propose: (command) => cluster.propose(this, command) } satisfies RegistryPort;
     this.registry = registry;
+    this.decided = cluster.registry;
     this.volumes = new Volumes({
       node: name,
       livenessEpoch: () => this.livenessEpoch,

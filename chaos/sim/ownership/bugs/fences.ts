@@ -1,9 +1,10 @@
 /** Owners that do not fence their predecessors off, or not all, or too late. */
-import { ArchipelagoError, type Generation } from '../../../../src/base/index.ts';
+import { ArchipelagoError, type Generation, type VolumeId } from '../../../../src/base/index.ts';
 import { type StoreWaiter, storeCall, type WritableBlockObject } from '../../../../src/blocker/index.ts';
 import type { OpenMap } from '../../../../src/mapper/index.ts';
 import type { Block } from '../../../../src/volume/block.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
+import type { SimLog } from '../../volume/disk.ts';
 import { type Bug, insideMap, watchServed, wrap } from './bug.ts';
 
 interface ServedInside {
@@ -61,6 +62,19 @@ export const FENCE_BUGS = {
         const takeover = await takeOver(volume, epoch, clean);
         for (const store of former) if (store !== null) store.log = (takeover.store as unknown as StoreInside).log;
         return takeover;
+      });
+    },
+  },
+  readsBeforeSealing: {
+    name: 'reads-before-sealing',
+    mistake: 'a new owner reads the log first, and keeps the one before from writing it afterwards',
+    plant(node) {
+      const { trusted } = node.store as unknown as { trusted(volume: VolumeId): [number, SimLog] | undefined };
+      wrap(node.store, 'takeOver', (takeOver) => async (volume, epoch, clean) => {
+        const log = trusted.call(node.store, volume)?.[1];
+        const header = log?.header?.slice() ?? null;
+        const segments = Array.from(log?.segments ?? [], ([number, file]) => ({ number, bytes: file.bytes() }));
+        return { ...(await takeOver(volume, epoch, clean)), header, segments };
       });
     },
   },

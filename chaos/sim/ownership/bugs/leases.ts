@@ -1,11 +1,18 @@
 /** Owners that answer without being sure that they still are. */
 import { ArchipelagoError } from '../../../../src/base/index.ts';
+import type { Command } from '../../../../src/mapper/index.ts';
+import type { State } from '../../../../src/mapper/registry/state.ts';
 import { IO_READ, type VolumeIo } from '../../../../src/volume/device.ts';
 import type { ServedVolume } from '../../../../src/volume/served-volume.ts';
 import { type Bug, type HistoryBug, insideVolume, watchServed, watchVolumes, wrap } from './bug.ts';
 
 interface ServedInside {
   answer(io: VolumeIo, error: ArchipelagoError | null): void;
+}
+
+interface RegistryInside {
+  readonly state: Pick<State, 'volume' | 'putVolume'>;
+  execute(command: Command, term: number): unknown;
 }
 
 const insideServed = (served: ServedVolume) => served as unknown as ServedInside;
@@ -109,6 +116,20 @@ export const TOLD_LEASE_BUGS = {
         begin(livenessEpoch);
         node.lease = lease;
         lease.extend(Number.POSITIVE_INFINITY);
+      });
+    },
+  },
+  forgetsRevocation: {
+    name: 'forgets-revocation',
+    mistake: 'whether an owner is to give a volume up is decided anew when another lock is broken',
+    plant({ decided }) {
+      const inside = decided as unknown as RegistryInside;
+      wrap(inside, 'execute', (execute) => (command, term) => {
+        const result = execute(command, term);
+        const volume = command.type === 'revoke' ? inside.state.volume(command.id) : undefined;
+        if (command.type !== 'revoke' || volume === undefined) return result;
+        inside.state.putVolume({ ...volume, record: { ...volume.record, revoked: volume.record.owner?.node === command.holder } });
+        return result;
       });
     },
   },

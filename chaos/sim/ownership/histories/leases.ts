@@ -145,6 +145,30 @@ export const LEASE_HISTORIES: readonly History[] = [
     },
   },
   {
+    rule: 'an owner that is to give a volume up still is when another lock is broken',
+    bug: TOLD_LEASE_BUGS.forgetsRevocation,
+    async tell(story) {
+      await story.write('a', 1);
+      const { cluster, volume } = story;
+      const { id, epoch } = volume;
+      const [a, b] = [story.node('a'), story.node('b')];
+      cluster.apply({ type: 'lock', id, node: 'a', livenessEpoch: a.livenessEpoch });
+      Object.assign(a.lease, { deadlineMs: a.clock.nowMs() + 500 });
+      // A cannot give it up.
+      a.store.faults.noSpace = 1;
+      cluster.apply({ type: 'revoke', id, holder: 'a' });
+      await story.rest();
+      a.store.faults.noSpace = 0;
+      cluster.apply({ type: 'lock', id, node: 'b', livenessEpoch: b.livenessEpoch });
+      cluster.apply({ type: 'revoke', id, holder: 'b' });
+      await story.pass(1000);
+      a.lease.extend(Number.POSITIVE_INFINITY);
+      // The leader has waited for every lease that was granted before, if there is somebody to wait for.
+      if (story.volume.revoked) cluster.apply({ type: 'grant', id, epoch, term: 1 });
+      await story.read('b');
+    },
+  },
+  {
     rule: 'what is told for a handover counts for that one only',
     bug: LEASE_BUGS.reusesHandOver,
     async tell(story) {

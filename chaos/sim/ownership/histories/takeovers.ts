@@ -48,6 +48,33 @@ export const TAKEOVER_HISTORIES: readonly History[] = [
     },
   },
   {
+    rule: 'the log is sealed before it is read',
+    bug: FENCE_BUGS.readsBeforeSealing,
+    async tell(story) {
+      await story.write('a', 1);
+      // Its lease is over, and its process goes on.
+      story.pause('a');
+      story.expire('a');
+      story.hold('b', 1);
+      const owned = story.node('b').volumes.own(story.volume.id);
+      await story.rest();
+      // B has read with the bug, and not sealed: A's log goes on, and its header with it.
+      for (const block of [5, 6]) {
+        void story.submit('a', 2 + block, { block });
+        await story.rest();
+        await story.settle(story.node('a').volumes.root(story.volume.id));
+      }
+      await story.land('b');
+      await story.settle(owned);
+      await story.write('b', 20, LAST);
+      story.pause('b');
+      story.expire('b');
+      await story.own('c');
+      await story.attach('c');
+      await story.read('c', LAST);
+    },
+  },
+  {
     rule: 'a copy takes the place of what is claimed before anything is answered from it',
     bug: FENCE_BUGS.claimIsNotKept,
     fence: 'copy',
