@@ -270,7 +270,7 @@ function loseHeartbeats({ world }: Nemesis, of: SimNode, leader: SimNode): void 
 /** What a world plays, by its seed; null: faults of any kind, as they come. */
 export const PLOTS: readonly (Plot | null)[] = [
   { play: lateAnswers, lastsMs: 2_600 },
-  { play: toldByTheFormer, lastsMs: 4_000, apart: true },
+  { play: toldByTheFormer, lastsMs: 4_000, apart: true, guests: { depth: 2, blocks: 6 } },
   { play: lateWrites, lastsMs: 5_500 },
   { play: wakingLeader, lastsMs: 3_500 },
   { play: flushedByTheNext, lastsMs: 1_500 },
