@@ -4,6 +4,9 @@ import { type CommandValues, OpenMap, type VolumeRecord } from '../mapper/index.
 import type { HandOverState, VolumeContext } from './context.ts';
 import type { ServedVolume } from './served-volume.ts';
 
+/** How long what was served may stay open while guests wait for the next owner. */
+export const CLOSE_WITHIN_MS = 1000;
+
 export async function openMap(
   context: VolumeContext,
   record: VolumeRecord,

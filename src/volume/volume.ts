@@ -14,16 +14,13 @@ import { handOverVolume } from './handover.ts';
 import { HeldIo } from './held-io.ts';
 import { changeRefusal, isRestricted } from './holds.ts';
 import { OwnershipLease } from './lease.ts';
-import { Closing, openMap } from './opening.ts';
+import { CLOSE_WITHIN_MS, Closing, openMap } from './opening.ts';
 import { type AttemptMessage, Preparations } from './preparation.ts';
 import { RemoteVolume } from './remote-volume.ts';
 import { nextSession, SentSequences } from './sequences.ts';
 import { ServedVolume } from './served-volume.ts';
 import { dropShrunkSpace } from './shrink.ts';
 import { MAX_RETRY_MS, Steps } from './steps.ts';
-
-/** How long what was served here may stay open while guests wait. */
-const CLOSE_WITHIN_MS = 1000;
 
 export class Volume {
   record: VolumeRecord;
@@ -333,7 +330,6 @@ export class Volume {
     const livenessEpoch = this.context.livenessEpoch();
     const session = nextSession(livenessEpoch);
     this.sequences ??= new SentSequences(session);
-    const { sequences } = this;
     const link = this.context.linkTo(node);
     if (!link) throw new ArchipelagoError('unavailable', `node ${node}, the owner, is not known here`);
     const remote: RemoteVolume = new RemoteVolume({
@@ -342,7 +338,7 @@ export class Volume {
       volume: this.record.id,
       epoch,
       session,
-      sequences,
+      sequences: this.sequences,
       livenessEpoch,
       clients: this.clients,
       ended: (unanswered) => {
