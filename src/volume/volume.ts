@@ -116,14 +116,16 @@ export class Volume {
 
   // ---- events ----
 
-  update(record: VolumeRecord): void {
+  /** `missed`: something may have happened in between that nobody told. */
+  update(record: VolumeRecord, missed = false): void {
     this.record = record;
     this.restricted = isRestricted(record);
     if (record.revoked) this.servedVolume?.owned?.lease.revoke?.();
     if (record.owner?.node !== this.context.node) this.forgetHandOver(record.epoch);
     // A session that is still being opened with an owner of before need not be waited for: that one may be dead.
     if (this.remote !== null && this.remote !== this.admitting && this.remote.epoch !== record.owner?.epoch) this.remote.end();
-    if (this.remote?.epoch === record.epoch && record.owner === null && !record.clean) this.remote.abandon();
+    const takenAway = this.remote?.epoch === record.epoch && record.owner === null && !record.clean;
+    if (takenAway || (missed && this.remote !== null && this.remote.epoch < record.epoch)) this.remote?.abandon();
     if (this.servedVolume && !this.suspended) this.servedVolume.sizeBytes = record.sizeBytes;
     this.revokeSuspended();
     this.steps.want();

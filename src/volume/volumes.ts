@@ -46,13 +46,14 @@ export class Volumes implements DeviceDirectory {
 
   // ---- what the registry says ----
 
-  update(record: VolumeRecord): void {
+  /** `missed`: what happened to it in between was not told. */
+  update(record: VolumeRecord, missed = false): void {
     const before = this.records.get(record.id);
     if (before && before.name !== record.name && this.idsByName.get(before.name) === record.id) this.idsByName.delete(before.name);
     this.records.set(record.id, record);
     this.idsByName.set(record.name, record.id);
     const volume = this.open.get(record.id);
-    if (volume) volume.update(record);
+    if (volume) volume.update(record, missed);
     else if (record.owner?.node === this.context.node) this.volumeById(record.id)?.update(record);
     if (record.revoked && record.owner?.node === this.context.node && !before?.revoked) this.consent(record.id);
   }
@@ -63,11 +64,11 @@ export class Volumes implements DeviceDirectory {
     this.release(id).catch((error: unknown) => this.context.log.info({ volume: id, error: String(error) }, 'a revoked volume was not given up'));
   }
 
-  /** As after a restart: everything that the registry has. */
+  /** As after a restart, or where the changes in between are not known any more: everything that the registry has. */
   replaceAll(records: readonly VolumeRecord[]): void {
     const ids = new Set(records.map(({ id }) => id));
     for (const id of [...this.records.keys()]) if (!ids.has(id)) this.remove(id);
-    for (const record of records) this.update(record);
+    for (const record of records) this.update(record, true);
   }
 
   remove(id: VolumeId): void {

@@ -596,3 +596,23 @@ test('I/O that an expired owner holds is not waited for', async () => {
   expect(await cluster.until(read(b, 0))).toBe(4);
   expect(await cluster.until(read(b, 4096))).toBe(3);
 });
+
+test('an owner whose end was never told is not waited for', async () => {
+  await ownedByA();
+  const b = await attach('b');
+  await cluster.until(write(b, 0, 1));
+  const a = cluster.node('a');
+  a.behind = [];
+  Object.assign(a.lease, { deadlineMs: 0 });
+  const io = write(b, 0, 2);
+  await cluster.turns(50);
+  // b was behind by so much that it gets the whole registry at once, in which c is the owner already.
+  const { volumes } = cluster.node('b');
+  cluster.node('b').behind = [];
+  cluster.expire('a');
+  await cluster.until(cluster.node('c').volumes.own(volumeId()));
+  cluster.node('b').behind = null;
+  volumes.replaceAll([...cluster.registry.volumes()]);
+  await cluster.until(io, 2000);
+  expect(await cluster.until(read(b, 0))).toBe(2);
+});

@@ -25,19 +25,23 @@ export interface DrainOptions {
 export async function drain({ child, targets, last, clock, log }: DrainOptions): Promise<number> {
   const owned = await child.request<{ id: VolumeId; clients: number }[]>('owned', {});
   const deadlineMs = clock.nowMs() + DRAIN_TIMEOUT_MS;
-  const queue = owned.map((volume, place) => ({ ...volume, target: targets[place % Math.max(1, targets.length)] }));
+  const queue = owned.map((volume, place) => ({ ...volume, place, refusals: 0 }));
   let moved = 0;
   const work = async (): Promise<void> => {
     for (let volume = queue.shift(); volume; volume = queue.shift()) {
       if (clock.nowMs() >= deadlineMs) return;
-      const { id, clients, target } = volume;
+      const { id, clients } = volume;
+      const target = targets[(volume.place + volume.refusals) % Math.max(1, targets.length)];
       if (clients > 0 && target === undefined && !last) continue;
       const gone = clients > 0 && target !== undefined ? child.request('handOver', { id, to: target }) : child.request('release', { id });
       try {
         await withTimeout(gone, deadlineMs - clock.nowMs(), clock);
         moved++;
       } catch (error) {
-        log.warn({ volume: id, error: String(error) }, 'a volume could not be given away: its next owner recovers it');
+        // Not taken, so it has not moved.
+        const refused = error instanceof ArchipelagoError && error.code === 'unavailable';
+        if (refused && ++volume.refusals < targets.length) queue.push(volume);
+        else log.warn({ volume: id, error: String(error) }, 'a volume could not be given away: its next owner recovers it');
       }
     }
   };
