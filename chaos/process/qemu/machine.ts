@@ -1,7 +1,6 @@
 /** One QEMU process, without a display and without acceleration, whose only disk is an NBD export. Steered over QMP. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { AtEnd } from '../ending.ts';
@@ -74,8 +73,7 @@ export class Machine {
       child.kill('SIGKILL');
       await machine.closed;
     });
-    await eventually('QEMU answers', () => machine.failIfEnded() || existsSync(qmpSocket));
-    await machine.connect(qmpSocket);
+    await machine.converse(await eventually('QEMU answers', () => machine.failIfEnded() || connected(qmpSocket)));
     return machine;
   }
 
@@ -84,9 +82,8 @@ export class Machine {
     return false;
   }
 
-  private async connect(path: string): Promise<void> {
-    this.qmp = connect(path);
-    await once(this.qmp, 'connect');
+  private async converse(qmp: Socket): Promise<void> {
+    this.qmp = qmp;
     let rest = '';
     this.qmp.setEncoding('utf8').on('data', (text: string) => {
       const lines = (rest + text).split('\n');
@@ -137,4 +134,13 @@ export class Machine {
     await this.execute('quit');
     await this.closed;
   }
+}
+
+/** Null as long as nobody listens there: the socket's file is there before that. */
+function connected(path: string): Promise<Socket | null> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => resolve(socket));
+    socket.once('error', () => resolve(null));
+  });
 }
