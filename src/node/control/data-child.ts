@@ -23,8 +23,6 @@ export interface DataChildOptions {
   readonly pidFile: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** What it has in its environment beyond what this process has. */
-  readonly environment: Readonly<Record<string, string>>;
   /** What it may ask. */
   readonly methods: Readonly<Record<string, (parameters: unknown) => unknown>>;
   /** Called with each new one; it is used only after this has resolved. A rejection ends the child. */
@@ -78,8 +76,7 @@ export class DataChild {
     const startedMs = this.options.clock.nowMs();
     const entry = new URL(`../data/main${extname(import.meta.url)}`, import.meta.url);
     const cache = module.getCompileCacheDir?.();
-    const env = { ...process.env, ...this.options.environment, ...(cache ? { NODE_COMPILE_CACHE: cache } : {}) };
-    const child = fork(entry, [], { execArgv: [...DATA_NODE_FLAGS], env });
+    const child = fork(entry, [], { execArgv: [...DATA_NODE_FLAGS], env: { ...process.env, ...(cache ? { NODE_COMPILE_CACHE: cache } : {}) } });
     this.child = child;
     const identity = child.pid === undefined ? null : identityOf(child.pid);
     if (identity) writePidFile(this.options.pidFile, identity);

@@ -18,7 +18,6 @@ import { dieOnBugs, openLog } from '../log.ts';
 import { DATA_REQUESTS, type DataStarted, type StartData } from '../protocol.ts';
 import { DATA_PID_FILE, markRemoved, refuseRemoved, refuseWithoutLog } from '../start-checks.ts';
 import { NodeAdminService, type NodeStatus } from './admin-service.ts';
-import { allocatorEnvironment } from './allocator.ts';
 import { ClusterLinks } from './cluster-links.ts';
 import { CollectionSchedule } from './collecting.ts';
 import { DataChild } from './data-child.ts';
@@ -99,7 +98,6 @@ class ControlProcess {
       pidFile: join(config.dataDirectory, DATA_PID_FILE),
       clock: systemClock,
       log,
-      environment: allocatorEnvironment(config.store.kind, process.env),
       methods: {
         propose: (command) => this.raftPropose(command as Command),
         barrier: () => this.raft.readBarrier({ timeoutMs: BARRIER_TIMEOUT_MS }),
