@@ -5,7 +5,7 @@
  * - A opened the file before B's rename: it has the former file. What lands there before the copy has read that place is in the copy, as
  *   a change that was never answered may be; what lands later is nowhere.
  * - A opens by name after the rename, and gets the copy. B's log, under its epoch, was there before B claimed anything; A looks for such a
- *   log after each opening, finds it, and closes the file unused (`ObjectOwner.whenStillOwner`).
+ *   log after each opening, finds it, and closes the file unused (`ObjectOwner.supersededNow`).
  * - A makes an object, by exclusive creation: the name was free, so it is none that B's map mentions. It names by a generation that B no
  *   longer names by: an orphan.
  * - A removes an object: the record that drops its entry was in A's journal, and A's lease was checked after that. If B's takeover read

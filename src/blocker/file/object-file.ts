@@ -5,7 +5,7 @@
  * Small transfers are synchronous where they cannot wait for the disk: reads of pages that are known to be cached, and writes. They
  * allocate nothing. All else goes through libuv's pool.
  */
-import { constants, fstat, ftruncate, open, openSync, readSync, unlink } from 'node:fs';
+import { constants, fstatSync, ftruncate, open, openSync, readSync, unlink } from 'node:fs';
 import { ArchipelagoError, assert, type Generation } from '../../base/index.ts';
 import { objectExists, objectMissing, refuse } from '../answers.ts';
 import type { StoreWaiter, WritableBlockObject } from '../store.ts';
@@ -32,8 +32,11 @@ export interface ObjectOwner {
   readonly failure: ArchipelagoError | null;
   /** Makes the directory that is to hold the objects of a generation. */
   prepareGeneration(generation: Generation): void;
-  /** Tells `stale-epoch` when a later owner has taken over by now. */
-  whenStillOwner(then: (error: ArchipelagoError | null) => void): void;
+  /**
+   * Tells `stale-epoch` when a later owner has taken over by now, null when none has. Synchronous: a look at a few entries of a directory, which
+   * the takeover has read.
+   */
+  supersededNow(): ArchipelagoError | null;
   created(file: ObjectFile): void;
   /** Its name leads to a new file. */
   claimed(file: ObjectFile): void;
@@ -176,16 +179,15 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
 
   remove(waiter: StoreWaiter): boolean {
     if (this.gated || this.owner.failure !== null) return this.park('remove', 0, 0, ZEROS, waiter);
+    const stale = this.owner.supersededNow();
+    if (stale !== null) return refuse(waiter, stale);
     this.gated = true;
     this.owner.operationStarted();
     this.detach();
-    this.owner.whenStillOwner((stale) => {
-      if (stale !== null) return this.finish(waiter, stale);
-      unlink(this.path, (error) => {
-        const gone = error === null || error.code === 'ENOENT';
-        if (gone) this.owner.removed(this);
-        this.finish(waiter, gone ? null : this.failed('removing', error));
-      });
+    unlink(this.path, (error) => {
+      const gone = error === null || error.code === 'ENOENT';
+      if (gone) this.owner.removed(this);
+      this.finish(waiter, gone ? null : this.failed('removing', error));
     });
     return false;
   }
@@ -214,7 +216,7 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
       this.finish(waiter, null);
     } catch (error) {
       // A later owner may have ended our claims, or removed our log.
-      this.owner.whenStillOwner((stale) => this.finish(waiter, stale ?? this.claimFailed(error)));
+      this.finish(waiter, this.owner.supersededNow() ?? this.claimFailed(error));
     }
   }
 
@@ -354,23 +356,22 @@ export class ObjectFile implements WritableBlockObject, DescriptorHolder {
     this.gated = true;
     open(this.path, this.owner.openFlags, (openError, fd) => {
       if (openError !== null) return this.openFailed(openError);
-      fstat(fd, (statError, stat) => {
-        const descriptor = new Descriptor(fd, this.parts.log);
-        if (statError !== null) {
-          descriptor.retire();
-          return this.openFailed(statError);
-        }
-        this.owner.whenStillOwner((stale) => {
-          if (stale !== null) {
-            descriptor.retire();
-            return this.openGate(stale);
-          }
-          this.size = stat.size;
-          this.descriptor = descriptor;
-          this.parts.descriptors.add(this);
-          this.openGate();
-        });
-      });
+      const descriptor = new Descriptor(fd, this.parts.log);
+      try {
+        // What is open is in memory. A guest may wait behind a takeover for this, and the pool is busy with what that has to sync.
+        this.size = fstatSync(fd).size;
+      } catch (statError) {
+        descriptor.retire();
+        return this.openFailed(statError as NodeJS.ErrnoException);
+      }
+      const stale = this.owner.supersededNow();
+      if (stale !== null) {
+        descriptor.retire();
+        return this.openGate(stale);
+      }
+      this.descriptor = descriptor;
+      this.parts.descriptors.add(this);
+      this.openGate();
     });
   }
 

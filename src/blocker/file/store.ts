@@ -209,8 +209,8 @@ class ImmutableObjects implements ObjectOwner {
     await this.table.close();
   }
 
-  whenStillOwner(then: (error: ArchipelagoError | null) => void): void {
-    then(null);
+  supersededNow(): null {
+    return null;
   }
 
   claimed(): void {

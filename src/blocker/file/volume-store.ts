@@ -1,5 +1,5 @@
 /** What the owner of a volume does in a directory: its objects, its pages, and its log under one epoch. */
-import { constants, mkdirSync, readdir, rmSync, writeFileSync } from 'node:fs';
+import { constants, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ArchipelagoError, assert, type Epoch, type Generation, hex16, type VolumeId } from '../../base/index.ts';
@@ -282,12 +282,15 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
    * Looks for a later owner's log. Asked after each opening by name: one that a later owner has claimed is not ours to change, and that
    * owner's log was there before. Only opening costs this, not each operation.
    */
-  whenStillOwner(then: (error: ArchipelagoError | null) => void): void {
-    readdir(volumePath(this.parts.directory, this.volume), (error, names) => {
-      const refusal = error === null ? successor(names, this.volume, this.epoch) : this.logError(error, 'looking for a later owner');
-      if (refusal?.code === 'stale-epoch') this.failure ??= refusal;
-      then(refusal);
-    });
+  supersededNow(): ArchipelagoError | null {
+    let refusal: ArchipelagoError | null;
+    try {
+      refusal = successor(readdirSync(volumePath(this.parts.directory, this.volume)), this.volume, this.epoch);
+    } catch (error) {
+      refusal = this.logError(error, 'looking for a later owner');
+    }
+    if (refusal?.code === 'stale-epoch') this.failure ??= refusal;
+    return refusal;
   }
 
   /** The name leads to another file, which is durable; the entry is not. */
