@@ -116,7 +116,6 @@ export class Volume {
 
   // ---- events ----
 
-  /** `missed`: something may have happened in between that nobody told. */
   update(record: VolumeRecord, missed = false): void {
     this.record = record;
     this.restricted = isRestricted(record);
