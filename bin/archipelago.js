@@ -29,13 +29,15 @@ function start() {
 
 /** Runs this same file under the Node that `npm ci` installed for this checkout, and ends as it ends. */
 function startUnder(node) {
-  const child = spawn(node, [beside('./archipelago.js')].concat(process.argv.slice(2)), { stdio: 'inherit' });
+  let child = null;
+  // Before the child starts: a signal that came in between would end this process alone.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       // A Ctrl-C on a terminal reaches the child too, and two of them would mean something else than one.
       if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
     });
   }
+  child = spawn(node, [beside('./archipelago.js')].concat(process.argv.slice(2)), { stdio: 'inherit' });
   child.on('error', (error) => {
     process.stderr.write(`archipelago: cannot run ${node}: ${error.message}\n`);
     process.exit(1);
