@@ -1,6 +1,7 @@
 /** What the file driver does when syncs fail or take long. */
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ManualClock } from '../../chaos/sim/manual-clock.ts';
 import { type Durability, systemDurability } from '../../src/blocker/file/durability.ts';
 import type { FileVolumeStore } from '../../src/blocker/file/volume-store.ts';
 import type { BlockStore, VolumeStore } from '../../src/blocker/index.ts';
@@ -88,6 +89,37 @@ it('a volume is removed only when its takeover has settled, which would still pu
   await removal;
   expect(readdirSync(`${directory}/volumes`)).toEqual([]);
   expect(await volume.settled).toBeNull();
+});
+
+describe('a takeover syncs nothing while guests start again', () => {
+  let clock: ManualClock;
+  let volume: FileVolumeStore;
+
+  beforeEach(async () => {
+    await store.close();
+    clock = new ManualClock();
+    store = await openFiles(directory, { durability, clock });
+    durability.log.length = 0;
+    volume = (await owner(store)) as FileVolumeStore;
+    await turns(100);
+    expect(durability.log).toEqual([]);
+  });
+
+  it('but soon after', async () => {
+    clock.advance(1000);
+    expect(await volume.settled).toBeNull();
+    expect(durability.log).not.toEqual([]);
+  });
+
+  it('unless a flush waits for it', async () => {
+    await volume.sync();
+    expect(durability.log).not.toEqual([]);
+  });
+
+  it('unless its use ends', async () => {
+    await volume.close();
+    expect(await volume.settled).toBeNull();
+  });
 });
 
 describe('a failed sync is fatal for the volume store', () => {

@@ -16,6 +16,11 @@ import { PendingSync, syncPending } from './pending-sync.ts';
 import { forEachBounded, SharedRounds } from './rounds.ts';
 import { successor, type TakenLog } from './takeover.ts';
 
+/**
+ * A log is made durable so long after the takeover, or when somebody waits for that. Guests' first I/O comes right after it, and a file system
+ * that syncs holds up those who write.
+ */
+const SETTLE_AFTER_MS = 50;
 /** Pages since the last sync that are written synchronously. */
 const PAGES_AT_ONCE = 8;
 
@@ -42,6 +47,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
   private syncing: PendingSync | null = null;
   /** Ends with the error that kept the log of this epoch from becoming durable, or null. */
   readonly settled: Promise<ArchipelagoError | null>;
+  private settleNow: () => void = () => undefined;
   /** Ends when what a dead owner has left is durable; null when there is nothing of the kind. */
   private inherited: Promise<unknown> | null;
   /** True while the log holds the mark of what the next owner would have to sync. */
@@ -69,7 +75,14 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
     );
     this.rounds = new SharedRounds(() => this.syncRound());
     this.hasLeftWord = log.unsynced;
-    this.settled = log.settle().then(
+    const due = new Promise<void>((resolve) => {
+      const timer = parts.clock.setTimer(SETTLE_AFTER_MS, resolve);
+      this.settleNow = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
+    this.settled = due.then(log.settle).then(
       () => null,
       (error: unknown) => this.logError(error, 'settling'),
     );
@@ -191,6 +204,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   /** Nothing is durable in a log that a power failure may make us forget. */
   private async waitSettled(): Promise<void> {
+    this.settleNow();
     const error = await this.settled;
     if (error === null) return;
     throw error.code === 'stale-epoch' ? error : this.fail(error, 'settling');
@@ -266,6 +280,7 @@ export class FileVolumeStore implements VolumeStore, ObjectOwner, JournalOwner {
 
   private async closeOnce(): Promise<void> {
     this.failure ??= storeClosed(volumeText(this.volume));
+    this.settleNow();
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.whenIdle = resolve));
     this.journal.close();
     await this.objects.close();
