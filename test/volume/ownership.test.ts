@@ -316,6 +316,19 @@ test('what a client has left behind is not begun once its guest may go on elsewh
   expect(await cluster.until(read(a, 0))).toBe(4);
 });
 
+test('what a client has left behind is not sent either when it waits for room in an open session', async () => {
+  await ownedByA();
+  const b = await attach('b');
+  Object.assign(cluster.link('b', 'a'), { maxRequests: 1 });
+  const first = write(b, 0, 1);
+  const left = new KilledClientsWrite();
+  b.submit(left);
+  await cluster.until(first);
+  // Behind it, so its turn has come.
+  expect(await cluster.until(read(b, 0))).toBe(1);
+  expect(left.ended).toMatchObject({ code: 'unavailable' });
+});
+
 test('the death of the owner loses nothing acknowledged', async () => {
   await ownedByA();
   const b = await attach('b');
